@@ -1,0 +1,1 @@
+"""How we measure, decide and tell: cases, harness, sweeps, metrics, reports and the command line."""

@@ -1,0 +1,234 @@
+"""Case, Measurement, Outcome, Record: what is asked, what was measured, how it ended. Plain frozen data.
+
+A Record keeps raw times; every statistic is a formula over it (bench/metrics.py). Base units, the unit in the name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Literal
+
+import msgspec
+
+from profiles.machine import Machine
+from workloads.spec import ModelSpec
+from workloads.work import Work
+
+SCHEMA_VERSION = 1
+
+Phase = Literal["forward", "train_step"]
+CacheMode = Literal["rotated", "hot", "cold"]
+Execution = Literal["eager", "compile", "cuda_graph"]
+Dtype = Literal["float32", "bfloat16", "float16"]
+Allocator = Literal["pinned", "default"]
+
+
+class Case(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One point of a sweep: a model, or a user's own step (`code`, as path.py:function), and how it is run.
+
+    `num_threads` 0 is every CPU the process may use. `allocator` and `huge_pages` need their own environment and
+    so their own fork server. `optimizer` counts only in a train step.
+    """
+
+    model: ModelSpec | None = None
+    code: str | None = None
+    batch_size: int = 1
+    backend: str = "bag"
+    device: str = "cpu"
+    dtype: Dtype = "float32"
+    phase: Phase = "forward"
+    execution: Execution = "eager"
+    optimizer: str = "sgd"
+    num_threads: int = 0
+    cache_mode: CacheMode = "rotated"
+    allocator: Allocator = "pinned"
+    huge_pages: bool = True
+    seed: int = 0
+
+    def key(self) -> str:
+        """Identity of the case: readable words and a hash of every field."""
+        digest = hashlib.sha256(msgspec.json.encode(self, order="deterministic")).hexdigest()[:10]
+        phase = "train" if self.phase == "train_step" else "fwd"
+        if self.model is None:
+            name = (self.code or "code").rpartition(":")[2]
+            return f"{name}-{phase}-{digest}"
+        return f"{self.model.name}-{self.backend}-{phase}-b{self.batch_size}-{digest}"
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """How a case ended: `ok`, `skipped` (never started; `reason` says why) or `failed`.
+
+    `kind` for failures: error, wrong_result, invariant, crash, timeout, out_of_memory. `signal` is the name of the
+    signal that ended the worker; `detail` the last lines it wrote (a traceback, for errors).
+    """
+
+    status: Literal["ok", "skipped", "failed"]
+    kind: str | None = None
+    reason: str | None = None
+    signal: str | None = None
+    detail: str | None = None
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """Settings in force while the case ran, read back from the process rather than assumed."""
+
+    num_threads: int
+    interop_threads: int
+    affinity: tuple[int, ...]
+    allocator_env: dict[str, str]
+    transparent_huge_pages: str
+    anon_huge_bytes: int
+    matmul_precision: str
+    tf32: bool
+    flush_denormal: bool
+    inference_mode: bool
+    grad_mode: bool
+    index_dtype: str = "int64"
+    gc_disabled: bool = True
+    bounds_check: str = "none"
+
+
+class InputStats(msgspec.Struct, frozen=True, kw_only=True):
+    """What the inputs of a case really were, against the asked law.
+
+    unique_frac = distinct rows / lookups of one batch; rotation_unique_bytes = bytes of distinct rows over all
+    `num_batches`; residency compares that with the last-level cache.
+    """
+
+    num_batches: int
+    lookups_per_step: float
+    unique_rows_per_step: float
+    unique_frac: float
+    mean_length: float
+    p99_length: float
+    top_1pct_mass: float
+    rotation_unique_bytes: int
+    llc_bytes: int
+    residency: Literal["dram", "mixed", "cache", "unknown"]
+
+
+class Check(msgspec.Struct, frozen=True, kw_only=True):
+    """Agreement with the float64 reference: largest error relative to the tolerance's scale, and the tolerance."""
+
+    max_error: float
+    tolerance: float
+    what: str
+
+
+class StageTime(msgspec.Struct, frozen=True, kw_only=True):
+    """Time of one stage per step, from the trace (a pass of its own): forward, backward, and its share of the step."""
+
+    forward_s: float
+    backward_s: float
+    share_frac: float
+
+
+class TraceSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """What the profiled pass said. `path` is relative to the run folder; overhead = profiled step / timed step."""
+
+    path: str
+    steps: int
+    step_s: float
+    overhead_ratio: float
+    stages: dict[str, StageTime]
+    coverage_frac: float
+
+
+class Channel(msgspec.Struct, frozen=True, kw_only=True):
+    """One telemetry channel: samples at times relative to the first repeat. Unit in the name, as everywhere."""
+
+    name: str
+    source: str
+    times_s: tuple[float, ...]
+    values: tuple[float, ...]
+
+
+class Measurement(msgspec.Struct, frozen=True, kw_only=True):
+    """The timed part of a case.
+
+    times_s: mean step time of each repeat. event_times_s: the same by device events (CUDA), else empty.
+    step_times_s: single steps (at most 20,000 kept, in order) for latency percentiles. started_s: start of each
+    repeat on the host's monotonic clock, relative to the first. stopped_by: precision, time_budget or max_repeats.
+    flags: what limits trust, as code words (not_steady, faults, bimodal, host_bound, ...).
+    """
+
+    times_s: tuple[float, ...]
+    steps_per_repeat: int
+    step_times_s: tuple[float, ...]
+    started_s: tuple[float, ...]
+    clock: str
+    stopped_by: str
+    warmup_steps: int
+    warmup_times_s: tuple[float, ...]
+    first_call_s: float
+    compile_s: float | None = None
+    event_times_s: tuple[float, ...] = ()
+    minor_faults: int = 0
+    major_faults: int = 0
+    involuntary_switches: int = 0
+    peak_rss_bytes: int = 0
+    device_peak_bytes: int | None = None
+    flags: tuple[str, ...] = ()
+
+
+class Costs(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the wall time of a case went: everything that is not one of these parts is fixed cost."""
+
+    total_s: float
+    build_s: float = 0.0
+    inputs_s: float = 0.0
+    check_s: float = 0.0
+    measure_s: float = 0.0
+    trace_s: float = 0.0
+
+    @property
+    def fixed_s(self) -> float:
+        """Wall time beyond building tables and inputs, checking, measuring and tracing."""
+        return self.total_s - self.build_s - self.inputs_s - self.check_s - self.measure_s - self.trace_s
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """One case and all that is known of how it went. One line of records.jsonl."""
+
+    schema_version: int
+    key: str
+    case: Case
+    outcome: Outcome
+    machine: str
+    started_at: str
+    commit: str | None = None
+    measurement: Measurement | None = None
+    work: Work | None = None
+    inputs: InputStats | None = None
+    settings: Settings | None = None
+    check: Check | None = None
+    trace: TraceSummary | None = None
+    telemetry: tuple[Channel, ...] = ()
+    costs: Costs | None = None
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How long and how precisely each case is measured."""
+
+    precision_frac: float = 0.02
+    min_repeats: int = 5
+    max_repeats: int = 200
+    budget_s: float = 2.0
+    min_repeat_s: float = 0.05
+    timeout_s: float = 300.0
+    trace_steps: int = 3
+    trace: bool = True
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """run.json: everything needed to understand, resume and repeat a run. `cases` is the resolved sweep, in order."""
+
+    schema_version: int
+    name: str
+    created_at: str
+    argv: tuple[str, ...]
+    cases: tuple[Case, ...]
+    limits: Limits
+    machine: Machine
+    commit: str | None
+    version: str

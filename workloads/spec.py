@@ -1,0 +1,209 @@
+"""TableSpec and ModelSpec: the frozen description of a model, validated where it is made."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from typing import Any, Literal, get_args
+
+import msgspec
+
+Pooling = Literal["sum", "mean"]
+Interaction = Literal["dot", "cat"]
+
+MAX_ROWS = 2**40
+
+
+class SpecError(ValueError):
+    """Bad input: names the place (file or axis), the field, the value given and what is allowed."""
+
+    def __init__(self, field: str, value: object, allowed: str, where: str = "") -> None:
+        self.field, self.value, self.allowed, self.where = field, value, allowed, where
+        place = f"{where}: " if where else ""
+        super().__init__(f"{place}{field} = {value!r} is not allowed; {allowed}")
+
+    def at(self, where: str) -> SpecError:
+        """The same error, placed in a file."""
+        return SpecError(self.field, self.value, self.allowed, where)
+
+
+def unknown(kind: str, name: object, known: list[str], where: str = "") -> SpecError:
+    """An error for a name that is not known, with the nearest one that is."""
+    near = difflib.get_close_matches(str(name), known, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return SpecError(kind, name, f"{hint}known: {', '.join(known) or 'none'}", where)
+
+
+def _require(condition: bool, field: str, value: object, allowed: str) -> None:
+    if not condition:
+        raise SpecError(field, value, allowed)
+
+
+def _choice(field: str, value: object, choices: Any) -> None:
+    if value not in get_args(choices):
+        raise unknown(field, value, list(get_args(choices)))
+
+
+class TableSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One embedding table and the feature that looks it up.
+
+    num_rows (E) x dim (D) weights; each sample of a batch looks up a bag of `pooling_factor` (L) rows on average.
+    `indices` and `lengths` name distributions in workloads/indices.py and workloads/lengths.py; `exponent` is the
+    Zipf exponent and only read by laws that have one. Raises SpecError.
+    """
+
+    name: str
+    num_rows: int
+    dim: int
+    pooling_factor: float = 1.0
+    pooling: Pooling = "sum"
+    indices: str = "uniform"
+    exponent: float = 1.05
+    lengths: str = "fixed"
+    weighted: bool = False
+
+    def __post_init__(self) -> None:
+        _require(1 <= self.num_rows <= MAX_ROWS, "num_rows", self.num_rows, f"a whole number from 1 to {MAX_ROWS}")
+        _require(1 <= self.dim <= 65_536, "dim", self.dim, "a whole number from 1 to 65536")
+        _require(
+            math.isfinite(self.pooling_factor) and 0 < self.pooling_factor <= 1_000_000,
+            "pooling_factor",
+            self.pooling_factor,
+            "a number above 0, at most 1000000",
+        )
+        if self.lengths == "fixed":
+            whole = float(self.pooling_factor).is_integer()
+            _require(whole, "pooling_factor", self.pooling_factor, "a whole number when lengths = 'fixed'")
+        _require(
+            math.isfinite(self.exponent) and 0 <= self.exponent <= 8, "exponent", self.exponent, "a number from 0 to 8"
+        )
+        _choice("pooling", self.pooling, Pooling)
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one fp32 row."""
+        return self.dim * 4
+
+
+class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A recommendation model: tables, dense inputs and the networks around the interaction.
+
+    `bottom_mlp` and `top_mlp` hold layer output widths (the input width is num_dense, respectively what the
+    interaction gives); the last of `top_mlp` is 1. `num_dense` 0 and empty MLPs give an embedding-only model.
+    `rows_scale` records by how much num_rows was scaled from the published model. Raises SpecError.
+    """
+
+    name: str
+    variant: str = "dlrm"
+    tables: tuple[TableSpec, ...] = ()
+    num_dense: int = 0
+    bottom_mlp: tuple[int, ...] = ()
+    top_mlp: tuple[int, ...] = ()
+    interaction: Interaction = "dot"
+    interaction_self: bool = False
+    rows_scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        _require(len(self.tables) > 0, "tables", [], "at least one table")
+        _require(0 <= self.num_dense <= 1_000_000, "num_dense", self.num_dense, "a whole number from 0 to 1000000")
+        _choice("interaction", self.interaction, Interaction)
+        for field in ("bottom_mlp", "top_mlp"):
+            widths = getattr(self, field)
+            _require(all(1 <= w <= 1_000_000 for w in widths), field, list(widths), "layer widths from 1 to 1000000")
+        _require(
+            bool(self.bottom_mlp) == bool(self.num_dense),
+            "bottom_mlp",
+            list(self.bottom_mlp),
+            f"widths where num_dense is above 0 and none where it is 0 (num_dense = {self.num_dense})",
+        )
+        if self.top_mlp:
+            _require(self.top_mlp[-1] == 1, "top_mlp", list(self.top_mlp), "widths that end in 1 (the logit)")
+            if self.interaction == "dot":
+                self._require_one_dim()
+
+    def _require_one_dim(self) -> None:
+        dims = sorted({t.dim for t in self.tables})
+        _require(len(dims) == 1, "dim", dims, "one dim for all tables where interaction = 'dot'")
+        if self.bottom_mlp:
+            _require(
+                self.bottom_mlp[-1] == dims[0],
+                "bottom_mlp",
+                list(self.bottom_mlp),
+                f"widths that end in the tables' dim ({dims[0]}) where interaction = 'dot'",
+            )
+
+    @property
+    def table_rows(self) -> int:
+        """Rows of all tables."""
+        return sum(t.num_rows for t in self.tables)
+
+    @property
+    def table_bytes(self) -> int:
+        """Bytes of all tables as fp32."""
+        return sum(t.num_rows * t.row_bytes for t in self.tables)
+
+    @property
+    def lookups_per_sample(self) -> float:
+        """Mean lookups of one sample over all tables."""
+        return sum(t.pooling_factor for t in self.tables)
+
+    @property
+    def gather_bytes_per_sample(self) -> float:
+        """Mean bytes of fp32 rows looked up for one sample."""
+        return sum(t.pooling_factor * t.row_bytes for t in self.tables)
+
+
+TABLE_AXES = ("num_rows", "dim", "pooling_factor", "pooling", "indices", "exponent", "lengths", "weighted")
+MODEL_AXES = ("num_tables", "rows_scale", "interaction", "interaction_self")
+
+
+def with_axis(spec: ModelSpec, axis: str, value: Any) -> ModelSpec:
+    """`spec` with one axis set: a TableSpec field on every table, num_tables, rows_scale or the interaction.
+
+    `dim` also sets the width at which the bottom MLP ends where the interaction is a dot product, since the two
+    are one number there. Raises SpecError for an axis or value that is not allowed.
+    """
+    if axis == "num_tables":
+        return _with_num_tables(spec, value)
+    if axis == "rows_scale":
+        return _with_rows_scale(spec, value)
+    if axis in ("interaction", "interaction_self"):
+        return _replace(spec, {axis: value})
+    if axis not in TABLE_AXES:
+        raise unknown("axis", axis, [*TABLE_AXES, *MODEL_AXES])
+    tables = tuple(_replace(t, {axis: value}) for t in spec.tables)
+    changes: dict[str, Any] = {"tables": tables}
+    if axis == "dim" and spec.interaction == "dot" and spec.bottom_mlp:
+        changes["bottom_mlp"] = (*spec.bottom_mlp[:-1], tables[0].dim)
+    return _replace(spec, changes)
+
+
+def _replace(struct: Any, changes: dict[str, Any]) -> Any:
+    """A copy with `changes`, types checked as when read from a file."""
+    plain = {f: getattr(struct, f) for f in struct.__struct_fields__} | changes
+    try:
+        return msgspec.convert(plain, type(struct), from_attributes=True)
+    except SpecError:
+        raise
+    except msgspec.ValidationError as error:
+        if isinstance(error.__cause__, SpecError):
+            raise error.__cause__ from None
+        field, value = next(iter(changes.items()))
+        raise SpecError(field, value, str(error)) from None
+
+
+def _with_num_tables(spec: ModelSpec, value: Any) -> ModelSpec:
+    whole = isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 100_000
+    _require(whole, "num_tables", value, "a whole number from 1 to 100000")
+    chosen = (spec.tables[i % len(spec.tables)] for i in range(value))
+    tables = tuple(msgspec.structs.replace(t, name=f"t{i}") for i, t in enumerate(chosen))
+    return msgspec.structs.replace(spec, tables=tables)
+
+
+def _with_rows_scale(spec: ModelSpec, value: Any) -> ModelSpec:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value <= 1000
+    _require(number, "rows_scale", value, "a number above 0, at most 1000")
+    tables = tuple(
+        msgspec.structs.replace(t, num_rows=max(1, round(t.num_rows * value / spec.rows_scale))) for t in spec.tables
+    )
+    return msgspec.structs.replace(spec, tables=tables, rows_scale=float(value))
