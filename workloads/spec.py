@@ -145,12 +145,12 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     @property
     def lookups_per_sample(self) -> float:
         """Mean lookups of one sample over all tables."""
-        return sum(t.pooling_factor for t in self.tables)
+        return math.fsum(t.pooling_factor for t in self.tables)
 
     @property
     def gather_bytes_per_sample(self) -> float:
         """Mean bytes of fp32 rows looked up for one sample."""
-        return sum(t.pooling_factor * t.row_bytes for t in self.tables)
+        return math.fsum(t.pooling_factor * t.row_bytes for t in self.tables)
 
 
 TABLE_AXES = ("num_rows", "dim", "pooling_factor", "pooling", "indices", "exponent", "lengths", "weighted")

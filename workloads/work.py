@@ -1,4 +1,4 @@
-"""Work: FLOPs and bytes of one step, per stage, by the formulas of docs/method/work.md.
+"""Work: FLOPs and bytes of one step, per stage, by the formulas of docs/method/work.md (which says why).
 
 Bytes of one table, one forward pass, with n lookups, u distinct rows, w row bytes, B bags, o output row bytes,
 i index bytes and a cache line of 64 bytes:
@@ -9,11 +9,20 @@ i index bytes and a cache line of 64 bytes:
 
 FLOPs count a multiply and an add as two. A dot interaction of F vectors of width D is computed as F*F*D
 multiply-adds of which F(F-1)/2*D are useful; `flops` is what is computed, `flops_useful` what is needed.
+A train step adds the backward pass to every stage, and the stages `loss` and `optimizer` (dense parameters only:
+the tables' SGD update is counted in `embedding`, whether it is fused or not).
+
+Shapes are per step: `batch_size` is B, `dense_bytes` the bytes of one element outside the tables.
 """
 
 from __future__ import annotations
 
+import math
+from itertools import pairwise
+
 import msgspec
+
+from workloads.spec import ModelSpec, SpecError, TableSpec
 
 STAGES = ("embedding", "bottom_mlp", "interaction", "top_mlp", "loss", "optimizer")
 
@@ -55,3 +64,153 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
     def total(self, field: str) -> int:
         """Sum of one StageWork field over the stages."""
         return sum(int(getattr(stage, field)) for stage in self.stages.values())
+
+
+LINE_BYTES = 64
+INDEX_BYTES = 8
+ROW_ELEMENT_BYTES = 4
+PHASES = ("forward", "train_step")
+
+
+def is_training(phase: str) -> bool:
+    """Whether `phase` is the train step. Raises SpecError for an unknown phase."""
+    if phase not in PHASES:
+        raise SpecError("phase", phase, f"known: {', '.join(PHASES)}")
+    return phase == "train_step"
+
+
+def line_bytes(row_bytes: int) -> int:
+    """Bytes of the cache lines that one aligned row fills."""
+    return math.ceil(row_bytes / LINE_BYTES) * LINE_BYTES
+
+
+def make_work(
+    spec: ModelSpec, batch_size: int, touches: tuple[TableTouch, ...], stages: dict[str, StageWork]
+) -> Work:
+    """Work from its stages, with lookups and mean row bytes of the embedding."""
+    lookups = math.fsum(t.lookups for t in touches)
+    looked_up = math.fsum(t.lookups * s.row_bytes for s, t in zip(spec.tables, touches, strict=True))
+    return Work(samples=batch_size, lookups=lookups, row_bytes=looked_up / lookups if lookups else 0.0, stages=stages)
+
+
+def embedding_work(
+    tables: tuple[TableSpec, ...], batch_size: int, phase: str, touches: tuple[TableTouch, ...]
+) -> StageWork:
+    """Pooled lookups of all tables, and in a train step their gradient and SGD update."""
+    if len(touches) != len(tables):
+        raise SpecError("touches", len(touches), f"one per table ({len(tables)})")
+    training = is_training(phase)
+    parts = [_table_work(t, batch_size, training, touch) for t, touch in zip(tables, touches, strict=True)]
+    return sum_stages(parts)
+
+
+def _table_work(table: TableSpec, batch_size: int, training: bool, touch: TableTouch) -> StageWork:
+    n, u, w = touch.lookups, touch.unique_rows, table.row_bytes
+    output = batch_size * w
+    index = n * INDEX_BYTES + (batch_size + 1) * INDEX_BYTES + (n * ROW_ELEMENT_BYTES if table.weighted else 0)
+    # One add per element of a row, a multiply too where weighted; a division per output element for a mean.
+    flops = n * table.dim * (2 if table.weighted else 1) + (batch_size * table.dim if table.pooling == "mean" else 0)
+    logical, algorithmic, compulsory = n * w, n * w + output + index, u * line_bytes(w) + output + index
+    if training:
+        # Gradients are added up per distinct row (n*D), then row -= rate * gradient (2*u*D).
+        flops += n * table.dim * (2 if table.weighted else 1) + 2 * u * table.dim
+        logical += n * w + u * 2 * w
+        algorithmic += output + u * 2 * w
+        compulsory += output + u * 2 * line_bytes(w)
+    return StageWork(
+        flops=round(flops),
+        flops_useful=round(flops),
+        bytes_logical=round(logical),
+        bytes_algorithmic=round(algorithmic),
+        bytes_compulsory=round(compulsory),
+        working_set_bytes=touch.rotation_unique_rows * line_bytes(w),
+    )
+
+
+def mlp_work(
+    widths: tuple[int, ...], batch_size: int, phase: str, dense_bytes: int, *, input_gradient: bool
+) -> StageWork:
+    """Linear layers widths[0] -> widths[1] -> ...: 2*m*n FLOPs per sample and layer; bias and ReLU not counted.
+
+    Backward costs the weight gradient and the input gradient, each 2*m*n again; the first layer has no input
+    gradient where `input_gradient` is false (its input is data).
+    """
+    layers = list(pairwise(widths))
+    macs = sum(m * n for m, n in layers)
+    weights = sum(m * n + n for m, n in layers)
+    rows = sum(batch_size * (m + n) for m, n in layers)
+    ends = batch_size * (widths[0] + widths[-1])
+    flops, algorithmic, compulsory = 2 * batch_size * macs, weights + rows, weights + ends
+    if is_training(phase):
+        skipped = 0 if input_gradient else layers[0][0] * layers[0][1]
+        flops += 2 * batch_size * (2 * macs - skipped)
+        # Weight gradient: reads input and output gradient, writes weights; input gradient: reads weights and output
+        # gradient, writes the input's.
+        algorithmic += 2 * (weights + rows) - (0 if input_gradient else skipped + batch_size * sum(layers[0]))
+        compulsory += 2 * weights + ends
+    return StageWork(
+        flops=flops,
+        flops_useful=flops,
+        bytes_logical=algorithmic * dense_bytes,
+        bytes_algorithmic=algorithmic * dense_bytes,
+        bytes_compulsory=compulsory * dense_bytes,
+        working_set_bytes=(weights + batch_size * sum(widths)) * dense_bytes,
+    )
+
+
+def dot_work(
+    num_vectors: int, dim: int, num_pairs: int, width_out: int, batch_size: int, phase: str, dense_bytes: int
+) -> StageWork:
+    """All pairs of F vectors by one F x F product per sample, of which `num_pairs` are kept; `width_out` goes on.
+
+    Backward is two such products (one per operand).
+    """
+    times = 3 if is_training(phase) else 1
+    vectors, products = num_vectors * dim, num_vectors * num_vectors
+    # Concatenate (read, write), both operands read, product written, pairs read, output written.
+    algorithmic = batch_size * (2 * vectors + 2 * vectors + products + num_pairs + width_out)
+    compulsory = batch_size * (vectors + width_out)
+    passes = 2 if is_training(phase) else 1
+    return StageWork(
+        flops=times * 2 * batch_size * products * dim,
+        flops_useful=times * 2 * batch_size * num_pairs * dim,
+        bytes_logical=times * algorithmic * dense_bytes,
+        bytes_algorithmic=times * algorithmic * dense_bytes,
+        bytes_compulsory=passes * compulsory * dense_bytes,
+        working_set_bytes=batch_size * (2 * vectors + products + width_out) * dense_bytes,
+    )
+
+
+def cat_work(width: int, batch_size: int, phase: str, dense_bytes: int) -> StageWork:
+    """Concatenation to (B, width): each element read and written once, per direction; no FLOPs."""
+    moved = (2 if is_training(phase) else 1) * 2 * batch_size * width * dense_bytes
+    return StageWork(
+        bytes_logical=moved,
+        bytes_algorithmic=moved,
+        bytes_compulsory=moved,
+        working_set_bytes=2 * batch_size * width * dense_bytes,
+    )
+
+
+def loss_work(batch_size: int) -> StageWork:
+    """Binary cross-entropy on fp32 logits: logit and label read, gradient written; its FLOPs are not counted."""
+    moved = 3 * 4 * batch_size
+    return StageWork(bytes_logical=moved, bytes_algorithmic=moved, bytes_compulsory=moved, working_set_bytes=moved)
+
+
+def optimizer_work(parameters: int, dense_bytes: int) -> StageWork:
+    """SGD on the dense parameters: parameter and gradient read, parameter written; a multiply and an add each."""
+    moved = 3 * parameters * dense_bytes
+    return StageWork(
+        flops=2 * parameters,
+        flops_useful=2 * parameters,
+        bytes_logical=moved,
+        bytes_algorithmic=moved,
+        bytes_compulsory=moved,
+        working_set_bytes=2 * parameters * dense_bytes,
+    )
+
+
+def sum_stages(parts: list[StageWork]) -> StageWork:
+    """Field by field."""
+    return StageWork(**{f: sum(int(getattr(p, f)) for p in parts) for f in StageWork.__struct_fields__})

@@ -1,0 +1,66 @@
+"""Embedding backends: one file each, the file name is the id. Listing imports no torch."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from workloads import catalogue
+from workloads.spec import TableSpec
+
+if TYPE_CHECKING:
+    import torch
+
+    from workloads.pooling import Embedding
+
+OPTIMIZERS = ("sgd", "rowwise_adagrad")
+
+
+class Backend(Protocol):
+    """What a file in this folder offers."""
+
+    def available(self, device: str, phase: str) -> str | None:
+        """Why this backend cannot run there, or None where it can. Never initialises CUDA."""
+
+    def build(
+        self,
+        tables: tuple[TableSpec, ...],
+        *,
+        device: str,
+        dtype: torch.dtype,
+        optimizer: str | None,
+        learning_rate: float,
+    ) -> Embedding:
+        """The module with unfilled fp32 tables and pooled output in `dtype`. Raises SpecError."""
+
+
+def names() -> list[str]:
+    """Ids of all backends."""
+    return catalogue.names(Path(__file__).parent)
+
+
+def load(name: str) -> Backend:
+    """The backend called `name`. Raises SpecError for an unknown one."""
+    module: Any = catalogue.load_module("backend", __name__, Path(__file__).parent, name)
+    return cast(Backend, module)
+
+
+def missing_torch() -> str | None:
+    """The reason text where torch is not installed."""
+    if importlib.util.find_spec("torch") is None:
+        return "torch is not installed; install dlrm-bench[cpu] or dlrm-bench[cuda]"
+    return None
+
+
+def missing_device(device: str) -> str | None:
+    """The reason text where torch cannot run on `device`, found without initialising CUDA."""
+    if device == "cpu":
+        return None
+    if device.split(":")[0] != "cuda":
+        return f"device {device!r} is not known; known: cpu, cuda"
+    import torch
+
+    if torch.version.cuda is None:
+        return "this torch is built without CUDA; install dlrm-bench[cuda]"
+    return None

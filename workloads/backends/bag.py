@@ -1,0 +1,28 @@
+"""One torch.nn.EmbeddingBag per table, sparse gradients: how most people write it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from workloads.backends import missing_device, missing_torch
+from workloads.spec import TableSpec
+
+if TYPE_CHECKING:
+    import torch
+
+    from workloads.pooling import Embedding
+
+
+def available(device: str, phase: str) -> str | None:
+    """Why it cannot run, or None."""
+    return missing_torch() or missing_device(device)
+
+
+def build(
+    tables: tuple[TableSpec, ...], *, device: str, dtype: torch.dtype, optimizer: str | None, learning_rate: float
+) -> Embedding:
+    """Module over `tables`; unfilled fp32 weights on `device`. Raises SpecError for optimizers torch lacks."""
+    from workloads import pooling
+
+    pooling.require_sgd("bag", optimizer)
+    return pooling.GroupedBags(tables, [(t,) for t in range(len(tables))], device=device, dtype=dtype)

@@ -1,0 +1,216 @@
+"""Batch: the inputs of one step as numpy arrays, and what a set of batches does to the tables. No torch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from workloads import indices, lengths
+from workloads.spec import ModelSpec, SpecError, TableSpec
+from workloads.work import TableTouch
+
+Ints = NDArray[np.int64]
+Singles = NDArray[np.float32]
+
+# Streams keep the parts of one (seed, table, batch) independent; a dense stream takes the place of a table number.
+_INDICES, _LENGTHS, _WEIGHTS, _DENSE, _LABELS = range(5)
+
+
+class TableInput(NamedTuple):
+    """One table's part of a batch: indices (n,), offsets (B+1,) that start at 0, weights (n,) or None."""
+
+    indices: Ints
+    offsets: Ints
+    weights: Singles | None
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Inputs of one step for T tables and B samples.
+
+    dense (B, num_dense) float32 in [0, 1); indices (N,) int64, all of table 0 first; offsets (T*B+1,) int64: bag
+    t*B + b is indices[offsets[t*B+b] : offsets[t*B+b+1]]; labels (B,) float32 of 0 and 1; weights (N,) float32 in
+    [0.5, 1.5) where a table is weighted (1 for the others), else None.
+    """
+
+    dense: Singles
+    indices: Ints
+    offsets: Ints
+    labels: Singles
+    weights: Singles | None
+    seed: int
+    number: int
+
+    @property
+    def batch_size(self) -> int:
+        """Samples."""
+        return self.labels.size
+
+    @property
+    def num_tables(self) -> int:
+        """Tables."""
+        return (self.offsets.size - 1) // self.batch_size
+
+    def table(self, t: int) -> TableInput:
+        """Views of table `t`'s part (the offsets are a rebased copy)."""
+        offsets = self.offsets[t * self.batch_size : (t + 1) * self.batch_size + 1]
+        part = slice(int(offsets[0]), int(offsets[-1]))
+        weights = None if self.weights is None else self.weights[part]
+        return TableInput(self.indices[part], offsets - offsets[0], weights)
+
+
+def make_batch(
+    spec: ModelSpec, batch_size: int, seed: int, batch_number: int = 0, num_threads: int | None = None
+) -> Batch:
+    """Batch number `batch_number` of `seed`; the same on any number of threads.
+
+    Raises SpecError for a batch size or seed out of range and for unknown laws.
+    """
+    _require_whole("batch_size", batch_size, 1)
+    _require_whole("seed", seed, 0)
+    _require_whole("batch_number", batch_number, 0)
+    seeds = [(seed, t, batch_number) for t in range(len(spec.tables))]
+    per_bag = [
+        lengths.draw_lengths(table, (*s, _LENGTHS), batch_size) for table, s in zip(spec.tables, seeds, strict=True)
+    ]
+    offsets = np.zeros(len(spec.tables) * batch_size + 1, dtype=np.int64)
+    np.cumsum(np.concatenate(per_bag), out=offsets[1:])
+    rows = _draw_indices(spec.tables, seeds, offsets[::batch_size], num_threads)
+    return Batch(
+        dense=_generator(seed, _DENSE, batch_number).random((batch_size, spec.num_dense), dtype=np.float32),
+        indices=rows,
+        offsets=offsets,
+        labels=_generator(seed, _LABELS, batch_number).integers(0, 2, batch_size).astype(np.float32),
+        weights=_draw_weights(spec, seeds, offsets[::batch_size]),
+        seed=seed,
+        number=batch_number,
+    )
+
+
+def _require_whole(field: str, value: int, least: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise SpecError(field, value, f"a whole number of at least {least}")
+
+
+def _generator(seed: int, stream: int, batch_number: int) -> np.random.Generator:
+    # Four entries where the tables' streams have at least five words: never the same seed sequence.
+    return np.random.Generator(np.random.SFC64([seed, 2**32 - 1, batch_number, stream]))
+
+
+def _draw_indices(
+    tables: tuple[TableSpec, ...], seeds: list[tuple[int, int, int]], bounds: Ints, num_threads: int | None
+) -> Ints:
+    """All tables' indices (N,); table t fills bounds[t]..bounds[t+1], in blocks that threads take as they come."""
+    out = np.empty(int(bounds[-1]), dtype=np.int64)
+    jobs = [
+        (table, (*seeds[t], _INDICES), block, out[start : min(start + indices.BLOCK, int(bounds[t + 1]))])
+        for t, table in enumerate(tables)
+        for block, start in enumerate(range(int(bounds[t]), int(bounds[t + 1]), indices.BLOCK))
+    ]
+    threads = num_threads or len(os.sched_getaffinity(0))
+    if threads == 1 or out.size <= indices.BLOCK:
+        for job in jobs:
+            indices.fill_indices(*job)
+        return out
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(lambda job: indices.fill_indices(*job), jobs))
+    return out
+
+
+def _draw_weights(spec: ModelSpec, seeds: list[tuple[int, int, int]], bounds: Ints) -> Singles | None:
+    if not any(t.weighted for t in spec.tables):
+        return None
+    out = np.ones(int(bounds[-1]), dtype=np.float32)
+    for t, table in enumerate(spec.tables):
+        if table.weighted:
+            part = out[bounds[t] : bounds[t + 1]]
+            np.random.Generator(np.random.SFC64([*seeds[t], _WEIGHTS])).random(out=part, dtype=np.float32)
+            part += np.float32(0.5)
+    return out
+
+
+def touch(spec: ModelSpec, batches: Sequence[Batch]) -> tuple[TableTouch, ...]:
+    """What `batches` do to each table: mean lookups and distinct rows per batch, distinct rows over all.
+
+    Takes one byte per table row, one table at a time.
+    """
+    return tuple(_touch_table(table, [b.table(t).indices for b in batches]) for t, table in enumerate(spec.tables))
+
+
+def _touch_table(table: TableSpec, rows: list[Ints]) -> TableTouch:
+    seen = np.zeros(table.num_rows, dtype=np.bool_)
+    mark = np.zeros_like(seen)
+    distinct = 0
+    for part in rows:
+        distinct += _count_distinct(part, mark)
+        seen[part] = True
+    return TableTouch(
+        lookups=sum(p.size for p in rows) / len(rows),
+        unique_rows=distinct / len(rows),
+        rotation_unique_rows=int(np.count_nonzero(seen)),
+    )
+
+
+def _count_distinct(rows: Ints, mark: NDArray[np.bool_]) -> int:
+    """Distinct values of `rows`; `mark` is all false before and after."""
+    if rows.size * 16 < mark.size:
+        # Few lookups in a large table: sorting them is cheaper than scanning the table.
+        return int(np.unique(rows).size)
+    mark[rows] = True
+    count = int(np.count_nonzero(mark))
+    mark[rows] = False
+    return count
+
+
+def expected_touch(spec: ModelSpec, batch_size: int, num_batches: int = 1) -> tuple[TableTouch, ...]:
+    """The same as `touch`, expected from the laws instead of counted."""
+    return tuple(_expected_table(t, batch_size * t.pooling_factor, num_batches) for t in spec.tables)
+
+
+def _expected_table(table: TableSpec, lookups: float, num_batches: int) -> TableTouch:
+    return TableTouch(
+        lookups=lookups,
+        unique_rows=indices.expected_unique(table, lookups),
+        rotation_unique_rows=round(indices.expected_unique(table, lookups * num_batches)),
+    )
+
+
+class Achieved(msgspec.Struct, frozen=True, kw_only=True):
+    """What the drawn inputs of one table look like, whatever was asked.
+
+    unique_frac: distinct rows over lookups, all batches together. length_mean, length_p99: rows per bag.
+    top1_frac: share of lookups that go to the most popular 1 % of the table's rows (at least one row).
+    """
+
+    unique_frac: float
+    length_mean: float
+    length_p99: float
+    top1_frac: float
+
+
+def achieved(spec: ModelSpec, batches: Sequence[Batch]) -> tuple[Achieved, ...]:
+    """Statistics of each table's inputs over `batches`."""
+    return tuple(_achieved_table(t.num_rows, [b.table(i) for b in batches]) for i, t in enumerate(spec.tables))
+
+
+def _achieved_table(num_rows: int, parts: list[TableInput]) -> Achieved:
+    rows = np.concatenate([p.indices for p in parts])
+    per_bag = np.concatenate([np.diff(p.offsets) for p in parts])
+    counts = np.bincount(rows) if num_rows <= 4 * rows.size else np.unique(rows, return_counts=True)[1]
+    counts = counts[counts > 0]
+    top = min(counts.size, max(1, num_rows // 100))
+    hottest = np.partition(counts, counts.size - top)[counts.size - top :]
+    lookups = max(rows.size, 1)
+    return Achieved(
+        unique_frac=counts.size / lookups,
+        length_mean=float(per_bag.mean()),
+        length_p99=float(np.quantile(per_bag, 0.99)),
+        top1_frac=float(hottest.sum()) / lookups,
+    )
