@@ -148,7 +148,7 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
 
     times_s: mean step time of each repeat. event_times_s: the same by device events (CUDA), else empty.
     step_times_s: single steps (at most 20,000 kept, in order) for latency percentiles. started_s: start of each
-    repeat on the host's monotonic clock, relative to the first. stopped_by: precision, time_budget or max_repeats.
+    repeat relative to the first, which began at origin_s on the host's monotonic clock (telemetry shares it). stopped_by: precision, time_budget or max_repeats.
     flags: what limits trust, as code words (not_steady, faults, bimodal, host_bound, ...).
     """
 
@@ -156,6 +156,7 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
     steps_per_repeat: int
     step_times_s: tuple[float, ...]
     started_s: tuple[float, ...]
+    origin_s: float
     clock: str
     stopped_by: str
     warmup_steps: int
@@ -231,4 +232,5 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     limits: Limits
     machine: Machine
     commit: str | None
+    code_digest: str
     version: str

@@ -19,8 +19,10 @@ from workloads.work import TableTouch
 Ints = NDArray[np.int64]
 Singles = NDArray[np.float32]
 
-# Streams keep the parts of one (seed, table, batch) independent; a dense stream takes the place of a table number.
-_INDICES, _LENGTHS, _WEIGHTS, _DENSE, _LABELS = range(5)
+# Streams keep the parts of one (seed, table, batch) independent. numpy pads seeds with zeros, so what has no table
+# takes a number that no table has rather than leaving the place out.
+_INDICES, _LENGTHS, _WEIGHTS, _DENSE, _LABELS = range(1, 6)
+_NO_TABLE = 2**32 - 1
 
 
 class TableInput(NamedTuple):
@@ -100,8 +102,7 @@ def _require_whole(field: str, value: int, least: int) -> None:
 
 
 def _generator(seed: int, stream: int, batch_number: int) -> np.random.Generator:
-    # Four entries where the tables' streams have at least five words: never the same seed sequence.
-    return np.random.Generator(np.random.SFC64([seed, 2**32 - 1, batch_number, stream]))
+    return np.random.Generator(np.random.SFC64([seed, _NO_TABLE, batch_number, stream]))
 
 
 def _draw_indices(

@@ -22,6 +22,7 @@ Floats = NDArray[np.float64]
 BLOCK = 1 << 16
 EXACT_RANKS = 1 << 16
 BINS = 4096
+_BIJECTION = 101
 
 
 class Law(NamedTuple):
@@ -97,7 +98,7 @@ def bijection(num_rows: int, seed: tuple[int, ...]) -> tuple[int, int]:
     factor = max(1, min(int(num_rows * 0.6180339887498949), limit))
     while math.gcd(factor, num_rows) != 1:
         factor -= 1
-    shift = int(np.random.Generator(np.random.SFC64(list(seed[:2]))).integers(num_rows))
+    shift = int(np.random.Generator(np.random.SFC64([*seed[:2], 0, _BIJECTION])).integers(num_rows))
     return factor, shift
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 BLOCK = 1 << 20
 CHUNK = 1 << 17
+_STREAM = 102
 _SIGN_AND_FRACTION = np.uint64(0x807FFFFF_807FFFFF)
 _EXPONENT = np.uint64(0x3D000000_3D000000)
 
@@ -31,7 +32,7 @@ def fill_table(weight: Tensor, seed: int, table_number: int, num_threads: int | 
 
 def _fill_block(part: Tensor, key: tuple[int, int, int]) -> None:
     seed, table_number, start = key
-    generator = np.random.Generator(np.random.SFC64([seed, table_number, start // BLOCK]))
+    generator = np.random.Generator(np.random.SFC64([seed, table_number, start // BLOCK, _STREAM]))
     target = part.numpy() if part.device.type == "cpu" else np.empty(part.numel(), dtype=np.float32)
     for first in range(0, target.size, CHUNK):
         # Chunks stay in the L2 cache between drawing, masking and storing.

@@ -1,0 +1,177 @@
+"""The command line: parses, dispatches to bench/commands, prints errors and picks exit codes.
+
+Only typer is imported here; each verb imports what it needs when it is called, so that help and lists stay instant.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from bench.errors import Exit, UsageError
+from workloads.spec import SpecError
+
+app = typer.Typer(
+    name="dlrm-bench",
+    help="Benchmark recommendation models on this machine, see what bounds them, and keep it that way.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print exactly one JSON document on stdout.")]
+Axis = Annotated[list[str] | None, typer.Option("--axis", metavar="NAME=V1,V2", help="Sweep these values. Repeatable.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="Fix a case field, model field or limit. Repeatable."),
+]
+Run = Annotated[
+    Path, typer.Argument(metavar="RUN", help="A run folder, below results/local unless --out said otherwise.")
+]
+Out = Annotated[Path, typer.Option("--out", help="Where the run folder is made.")]
+
+
+@app.command("machine")
+def machine_verb(
+    refresh: Annotated[bool, typer.Option("--refresh", help="Measure the ceilings again.")] = False,
+    device: Annotated[str, typer.Option(help="cpu or cuda:N.")] = "cpu",
+    json: Json = False,
+) -> None:
+    """Identify this machine and measure its ceilings (kept by fingerprint)."""
+    from bench.commands.machine import show_machine
+
+    show_machine(refresh=refresh, device=device, as_json=json)
+
+
+@app.command()
+def doctor(json: Json = False) -> None:
+    """Say what is installed, what works, what limits trust, and the cure. Changes nothing."""
+    from bench.commands.machine import show_doctor
+
+    show_doctor(as_json=json)
+
+
+@app.command("list")
+def list_verb(
+    what: Annotated[
+        str | None, typer.Argument(help="presets, sweeps, models, backends, indices, lengths or metrics.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """List what there is, with the reason where something cannot run here."""
+    from bench.commands.catalogue import show_list
+
+    show_list(what, as_json=json)
+
+
+@app.command()
+def describe(
+    preset: Annotated[str, typer.Argument(help="A preset's name or a preset file.")],
+    axis: Axis = None,
+    json: Json = False,
+) -> None:
+    """Parameters, tables, bytes, FLOPs and memory of a model, without running it."""
+    from bench.commands.catalogue import show_description
+
+    show_description(preset, axis or [], as_json=json)
+
+
+@app.command()
+def sweep(
+    name: Annotated[str | None, typer.Argument(help="A sweep's name, or a sweep file (.toml).")] = None,
+    axis: Axis = None,
+    settings: Set = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Print the cases, memory and time, and stop.")] = False,
+    out: Out = Path("results/local"),
+    resume: Annotated[Path | None, typer.Option("--resume", metavar="RUN", help="Complete this run.")] = None,
+    budget: Annotated[
+        str | None, typer.Option("--budget", metavar="TIME", help="Time for the whole sweep: 90s, 10m, 2h.")
+    ] = None,
+    refresh: Annotated[bool, typer.Option("--refresh", help="Measure the ceilings again first.")] = False,
+    json: Json = False,
+) -> None:
+    """Run a sweep, each case in its own process, and write its report."""
+    from bench.commands.sweep import SweepOptions, run_sweep
+
+    options = SweepOptions(
+        name=name,
+        axes=axis or [],
+        settings=settings or [],
+        plan=plan,
+        out=out,
+        resume=resume,
+        budget=budget,
+        refresh=refresh,
+        as_json=json,
+        argv=tuple(sys.argv[1:]),
+    )
+    raise typer.Exit(run_sweep(options))
+
+
+@app.command()
+def show(
+    run: Run,
+    json: Json = False,
+    csv: Annotated[bool, typer.Option("--csv", help="Print comma-separated values.")] = False,
+) -> None:
+    """The records of a run as a table of derived metrics."""
+    from bench.commands.results import show_run
+
+    show_run(run, as_json=json, as_csv=csv)
+
+
+@app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="One run folder, or several of one machine.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE.html", help="Default: report.html in the run folder.")
+    ] = None,
+) -> None:
+    """Write the plotted, self-contained report (HTML, and Markdown beside it)."""
+    from bench.commands.results import make_report
+
+    make_report(runs, out)
+
+
+def main() -> NoReturn:
+    """Run the command line and exit with a documented code."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        code = app(standalone_mode=False)
+    except (SpecError, UsageError) as error:
+        _fail(str(error), Exit.USAGE)
+    except typer.Exit as stop:
+        sys.exit(stop.exit_code)
+    except KeyboardInterrupt:
+        _fail("stopped", Exit.INTERRUPTED)
+    except BrokenPipeError:
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(Exit.OK)
+    except Exception as error:
+        if not hasattr(error, "format_message"):
+            raise
+        _fail(_click_message(error), Exit.USAGE)
+    sys.exit(code if isinstance(code, int) else Exit.OK)
+
+
+def _click_message(error: Exception) -> str:
+    """A parser error's message with the command it belongs to."""
+    context = getattr(error, "ctx", None)
+    where = f"{context.command_path}: " if context is not None else ""
+    return where + str(error.format_message()) + " (see --help)"  # type: ignore[attr-defined]
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _fail(message: str, code: Exit) -> NoReturn:
+    print(f"error: {message}" if code is Exit.USAGE else message, file=sys.stderr)
+    sys.exit(code)

@@ -1,0 +1,74 @@
+"""show and report: reading verbs over run folders. No torch."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bench import metrics, store
+from bench.commands.output import print_json, print_table, stderr
+from bench.errors import UsageError
+from bench.records import Manifest, Record
+
+
+def show_run(run_dir: Path, *, as_json: bool, as_csv: bool) -> None:
+    """Print a run's records with their metrics."""
+    manifest = store.read_manifest(run_dir)
+    records = store.read_records(run_dir)
+    rows = metrics.rows(records, manifest.machine)
+    if as_json:
+        print_json(rows)
+    elif as_csv:
+        _print_csv(rows)
+    else:
+        _print_rows(manifest, rows)
+
+
+def _print_csv(rows: Sequence[dict[str, Any]]) -> None:
+    names = [m.name for m in metrics.METRICS]
+    out = csv.writer(sys.stdout)
+    out.writerow(["key", "status", "reason", *names])
+    for row in rows:
+        values = [row["metrics"].get(name) for name in names]
+        cells = [" ".join(map(repr, v)) if isinstance(v, (list, tuple)) else v for v in values]
+        out.writerow([row["key"], row["outcome"]["status"], row["outcome"].get("reason"), *cells])
+
+
+def _print_rows(manifest: Manifest, rows: Sequence[dict[str, Any]]) -> None:
+    from bench.report import format_metric
+
+    shown = ("step_s_p50", "samples_per_s", "compulsory_bytes_per_s", "fraction_of_roof", "peak_rss_bytes")
+    cells = []
+    for row in rows:
+        outcome = row["outcome"]
+        if outcome["status"] == "ok":
+            values = [format_metric(name, row["metrics"]) for name in shown]
+        else:
+            values = [str(outcome.get("reason") or ""), *[""] * (len(shown) - 1)]
+        cells.append([row["key"], outcome["status"], *values])
+    columns = ["case", "outcome", "step", "samples/s", "compulsory", "of roof", "peak RSS"]
+    print_table(f"{manifest.name} {manifest.created_at}", columns, cells, right=range(2, 7))
+
+
+def make_report(run_dirs: Sequence[Path], out: Path | None) -> None:
+    """Write report.html and report.md; several runs become one report where machine and settings agree."""
+    manifest, records = _merged(run_dirs)
+    from bench.report import write_report
+
+    path = write_report(out or run_dirs[0] / "report.html", manifest, records)
+    stderr().print(f"report: {path}")
+
+
+def _merged(run_dirs: Sequence[Path]) -> tuple[Manifest, list[Record]]:
+    manifests = [store.read_manifest(d) for d in run_dirs]
+    hashes = {m.machine.fingerprint.hash for m in manifests}
+    if len(hashes) > 1:
+        listed = ", ".join(sorted(hashes))
+        raise UsageError(f"these runs are of different machines ({listed}); make a report of each")
+    records: dict[str, Record] = {}
+    for run_dir in run_dirs:
+        records |= {r.key: r for r in store.read_records(run_dir)}
+    return manifests[-1], list(records.values())

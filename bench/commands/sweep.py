@@ -1,0 +1,197 @@
+"""The sweep verb: plan, run with live progress, save, report; resume."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from bench import store
+from bench.commands.machine import with_ceilings
+from bench.commands.output import print_json, print_table, stderr
+from bench.errors import Exit, UsageError
+from bench.plan import Planned, Surroundings, gib, plan
+from bench.pool import Pool
+from bench.progress import observer, seconds
+from bench.records import Case, Limits, Manifest, Record
+from bench.sweep import Runner, check_resumable, new_manifest
+from bench.sweep_spec import cases, load_sweep, override, parse_flag
+from profiles.machine import Machine
+from workloads.spec import SpecError
+
+CEILINGS_S = 30.0
+MIN_BUDGET_S = 0.2
+
+
+class SweepOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """The flags of `sweep`."""
+
+    name: str | None
+    axes: list[str]
+    settings: list[str]
+    plan: bool
+    out: Path
+    resume: Path | None
+    budget: str | None
+    refresh: bool
+    as_json: bool
+    argv: tuple[str, ...]
+
+
+def run_sweep(options: SweepOptions) -> int:
+    """Run what the flags say; returns the exit code."""
+    if options.resume is not None:
+        return _resume(options, options.resume)
+    if options.name is None:
+        raise UsageError("sweep needs a name or a file (see `dlrm-bench list sweeps`), or --resume RUN")
+    name, resolved, limits = _resolve(options)
+    from profiles.identify import identify
+
+    machine = identify()
+    planned = plan(resolved, limits, surroundings(machine))
+    if options.budget:
+        limits = _within(_duration_s(options.budget), planned, limits)
+        planned = plan(resolved, limits, surroundings(machine))
+    if options.plan:
+        _print_plan(planned, limits, options.as_json)
+        return Exit.OK
+    _require_writable(options.out)
+    with store.machine_lock(), Pool() as pool:
+        devices = sorted({_device(c) for c in resolved})
+        machine = with_ceilings(machine, devices, pool, refresh=options.refresh)
+        run_dir = store.new_run_dir(options.out, name)
+        manifest = new_manifest(name, resolved, limits, machine, options.argv)
+        store.write_manifest(run_dir, manifest)
+        return _run(run_dir, manifest, planned, pool, options.as_json)
+
+
+def _resume(options: SweepOptions, run_dir: Path) -> int:
+    if options.name or options.axes or options.settings or options.budget:
+        raise UsageError("--resume completes a run as it was begun; it takes no name, --axis, --set or --budget")
+    from profiles.identify import identify
+
+    manifest = store.read_manifest(run_dir)
+    machine = identify()
+    check_resumable(run_dir, manifest, machine)
+    planned = plan(manifest.cases, manifest.limits, surroundings(machine))
+    if options.plan:
+        done = {r.key for r in store.read_records(run_dir)}
+        _print_plan([p for p in planned if p.key not in done], manifest.limits, options.as_json)
+        return Exit.OK
+    with store.machine_lock(), Pool() as pool:
+        return _run(run_dir, manifest, planned, pool, options.as_json)
+
+
+def _run(run_dir: Path, manifest: Manifest, planned: Sequence[Planned], pool: Pool, as_json: bool) -> int:
+    console = stderr()
+    try:
+        with observer(console, planned) as watching:
+            records = Runner(run_dir, manifest, pool, watching).run(planned)
+    except KeyboardInterrupt:
+        console.print(f"\nstopped; what was measured is kept. Go on with: dlrm-bench sweep --resume {run_dir}")
+        return Exit.INTERRUPTED
+    _tell(run_dir, manifest, records, as_json)
+    return Exit.CASE_FAILED if any(r.outcome.status == "failed" for r in records) else Exit.OK
+
+
+def _tell(run_dir: Path, manifest: Manifest, records: Sequence[Record], as_json: bool) -> None:
+    from bench.report import write_report
+
+    console = stderr()
+    console.print("drawing the report ...")
+    path = write_report(run_dir / "report.html", manifest, records)
+    counts = {s: sum(r.outcome.status == s for r in records) for s in ("ok", "skipped", "failed")}
+    for record in records:
+        if record.outcome.status == "failed":
+            console.print(f"failed: {record.key}: {record.outcome.reason}", markup=False)
+    console.print(", ".join(f"{n} {status}" for status, n in counts.items()))
+    console.print(f"run: {run_dir}\nreport: {path}", markup=False, soft_wrap=True)
+    if as_json:
+        print_json({"run": str(run_dir), "report": str(path), "cases": counts})
+
+
+def _resolve(options: SweepOptions) -> tuple[str, tuple[Case, ...], Limits]:
+    axes = dict(parse_flag(flag, "--axis") for flag in options.axes)
+    settings = {}
+    for flag in options.settings:
+        key, values = parse_flag(flag, "--set")
+        if len(values) != 1:
+            raise SpecError("--set", flag, "one value is needed; --axis takes several")
+        settings[key] = values[0]
+    sweep = override(load_sweep(str(options.name)), axes, settings)
+    return re.sub(r"[^\w.-]+", "-", sweep.name), cases(sweep), sweep.limits
+
+
+def surroundings(machine: Machine) -> Surroundings:
+    """What can run on this machine now."""
+    from profiles.probes.memory import available_bytes
+    from workloads.backends import load as load_backend
+    from workloads.memory import memory_needed
+
+    def unavailable(case: Case) -> str | None:
+        if case.device.startswith("cuda") and not machine.gpus:
+            return f"device {case.device}: no CUDA GPU on this machine"
+        if case.execution == "cuda_graph":
+            return "execution cuda_graph needs a CUDA device"
+        if case.model is None:
+            return None
+        return load_backend(case.backend).available(case.device, case.phase)
+
+    def needed(case: Case) -> dict[str, int]:
+        if case.model is None:
+            return {}
+        return memory_needed(case.model, case.batch_size, case.phase, case.backend, case.dtype)
+
+    return Surroundings(memory_available_bytes=available_bytes(), unavailable=unavailable, memory_needed=needed)
+
+
+def _device(case: Case) -> str:
+    return "cuda:0" if case.device == "cuda" else case.device
+
+
+def _require_writable(out: Path) -> None:
+    """A folder that cannot be written is found before minutes of measuring, not after."""
+    import os
+
+    existing = next(p for p in (out, *out.absolute().parents) if p.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        raise UsageError(f"--out {out}: {existing} is not a folder that can be written; choose another with --out DIR")
+
+
+def _duration_s(text: str) -> float:
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text.strip())
+    if not found or float(found[1]) <= 0:
+        raise SpecError("--budget", text, "a time such as 90s, 10m or 2h is needed")
+    return float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]]
+
+
+def _within(total_s: float, planned: Sequence[Planned], limits: Limits) -> Limits:
+    """Limits whose plan fits in `total_s`: less measuring time for each case, down to a floor."""
+    running = [p for p in planned if not p.skip_reason]
+    measuring_s = 1.5 * limits.budget_s * len(running)
+    other_s = sum(p.estimate_s for p in running) - measuring_s
+    share_s = (total_s - other_s) / max(1.5 * len(running), 1)
+    if share_s < MIN_BUDGET_S:
+        least = other_s + 1.5 * MIN_BUDGET_S * len(running)
+        raise SpecError("--budget", f"{total_s:g}s", f"at least {seconds(least)} is needed for {len(running)} cases")
+    return msgspec.structs.replace(limits, budget_s=min(limits.budget_s, share_s))
+
+
+def _print_plan(planned: Sequence[Planned], limits: Limits, as_json: bool) -> None:
+    total_s = sum(p.estimate_s for p in planned)
+    if as_json:
+        rows = [msgspec.to_builtins(p) for p in planned]
+        print_json({"cases": rows, "estimate_s": total_s, "limits": limits})
+        return
+    rows = [
+        [str(n), p.key, gib(p.memory_bytes), seconds(p.estimate_s) if not p.skip_reason else "", p.skip_reason or "run"]
+        for n, p in enumerate(planned, 1)
+    ]
+    print_table("plan", ["", "case", "memory", "time", "verdict"], rows, right=[0, 2, 3])
+    skipped = sum(p.skip_reason is not None for p in planned)
+    print(
+        f"{len(planned) - skipped} cases to run, {skipped} skipped; about {seconds(total_s)}, "
+        f"and {CEILINGS_S:.0f} s for the machine's ceilings where they are not known yet"
+    )

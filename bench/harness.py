@@ -1,0 +1,346 @@
+"""One case in its worker: build, check, warm up, repeat, trace. Runs in a process of its own (bench/pool.py).
+
+What it finds is sent as events: `phase` (what it does now), `measuring` and `measured` (so that the parent can watch
+the machine meanwhile), `check_failed`, and `result` with the parts of a Record.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib.util
+import math
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from bench.clocks import Clock, CudaClock, HostClock, Step
+from bench.forkserver import Emit
+from bench.measuring import measure
+from bench.records import Case, Check, Costs, InputStats, Limits, Measurement, Settings, StageTime, TraceSummary
+from workloads.work import STAGES, Work
+
+LLC_MULTIPLE = 4
+"""Rotated inputs touch distinct rows of this many last-level caches, so that no row waits there for its next use."""
+COVERAGE_LOOKUPS = 3
+"""Past this many lookups per table row nearly every row has been touched: more inputs touch nothing new."""
+GENERATE_LOOKUPS_PER_S = 20e6
+MAX_INPUT_BYTES = 2 * 2**30
+MIN_LAUNCHES_PER_REPEAT = 20
+UNKNOWN_LLC_BYTES = 64 * 2**20
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """What a worker is asked to do."""
+
+    case: Case
+    limits: Limits
+    llc_bytes: int
+    trace_path: str | None = None
+
+
+class Result(msgspec.Struct, frozen=True, kw_only=True):
+    """The parts of a Record that only the worker knows."""
+
+    measurement: Measurement
+    settings: Settings
+    costs: Costs
+    work: Work | None = None
+    inputs: InputStats | None = None
+    check: Check | None = None
+    trace: TraceSummary | None = None
+
+
+class WrongResultError(Exception):
+    """The output differs from the float64 reference by more than its tolerance."""
+
+
+class InvariantError(Exception):
+    """The measurement breaks a rule that no honest one can."""
+
+
+class Stopwatch:
+    """Adds up the wall time of named parts."""
+
+    def __init__(self, emit: Emit) -> None:
+        self.parts: dict[str, float] = {}
+        self._emit = emit
+        self._started = time.perf_counter()
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """Time one part and tell the parent that it has begun."""
+        self._emit("phase", {"phase": name})
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.parts[name] = self.parts.get(name, 0.0) + time.perf_counter() - began
+
+    def costs(self) -> Costs:
+        """Costs so far."""
+        parts = {f"{name}_s": seconds for name, seconds in self.parts.items()}
+        return Costs(total_s=time.perf_counter() - self._started, **parts)
+
+
+def run_case(payload: bytes, emit: Emit) -> None:
+    """Entry of a worker: one Request in, one Result out."""
+    request = msgspec.json.decode(payload, type=Request)
+    result = _run_code(request, emit) if request.case.code else _run_model(request, emit)
+    emit("result", msgspec.to_builtins(result))
+
+
+def _run_model(request: Request, emit: Emit) -> Result:
+    import torch
+
+    from workloads import batch as batches
+    from workloads import reference, steps
+    from workloads.models import load as load_model
+
+    case, watch = request.case, Stopwatch(emit)
+    spec = case.model
+    if spec is None:
+        raise ValueError("a case needs a model or code")
+    threads = apply_settings(case)
+    with watch.part("build"):
+        bundle = steps.build_model(
+            spec,
+            backend=case.backend,
+            device=case.device,
+            dtype=case.dtype,
+            phase=case.phase,
+            optimizer=case.optimizer,
+            seed=case.seed,
+            num_threads=threads,
+        )
+    with watch.part("inputs"):
+        made = [batches.make_batch(spec, case.batch_size, case.seed, number) for number in range(num_batches(request))]
+        touches = batches.touch(spec, made)
+        stats = input_stats(spec, made, touches, request.llc_bytes)
+        inputs = [bundle.prepare(batch) for batch in made]
+    with watch.part("check"):
+        error, tolerance, what = reference.check(bundle, made[0])
+        check = Check(max_error=error, tolerance=tolerance, what=what)
+        if not error <= tolerance:
+            raise WrongResultError(f"{what}: largest error {error:.3g}, tolerance {tolerance:.3g}")
+    del made
+    work = load_model(spec.variant).count_work(spec, case.batch_size, case.phase, touches)
+    step = steps.make_step(bundle)
+    with gc_off():
+        with watch.part("measure"):
+            measurement = _measure(step, inputs, request, emit)
+        with watch.part("trace"):
+            trace = _trace(lambda: steps.tracing(bundle), step, inputs, request, measurement)
+    settings = read_settings(case, torch.is_grad_enabled() and case.phase == "train_step")
+    return Result(
+        measurement=measurement,
+        settings=settings,
+        costs=watch.costs(),
+        work=work,
+        inputs=stats,
+        check=check,
+        trace=trace,
+    )
+
+
+def _run_code(request: Request, emit: Emit) -> Result:
+    """A user's own step: path.py:function returns a step callable, or that and its Work."""
+    case, watch = request.case, Stopwatch(emit)
+    apply_settings(case)
+    with watch.part("build"):
+        made = load_function(str(case.code))()
+        step, work = made if isinstance(made, tuple) else (made, None)
+    with gc_off(), watch.part("measure"):
+        measurement = _measure(lambda _: step(), [None], request, emit)
+    settings = read_settings(case, True)
+    return Result(measurement=measurement, settings=settings, costs=watch.costs(), work=work)
+
+
+def load_function(code: str) -> Callable[[], Any]:
+    """The function that `path.py:function` names. Raises ImportError or AttributeError with both in the message."""
+    path, _, name = code.rpartition(":")
+    module_spec = importlib.util.spec_from_file_location(Path(path).stem, path)
+    if module_spec is None or module_spec.loader is None:
+        raise ImportError(f"{path} cannot be loaded as a Python file")
+    module = importlib.util.module_from_spec(module_spec)
+    module_spec.loader.exec_module(module)
+    function: Callable[[], Any] | None = getattr(module, name, None)
+    if function is None:
+        raise AttributeError(f"{path} has no function {name}")
+    return function
+
+
+def _measure(step: Step, inputs: Sequence[Any], request: Request, emit: Emit) -> Measurement:
+    case = request.case
+    on_cuda = case.device.startswith("cuda")
+    clock: Clock = HostClock()
+    if on_cuda:
+        import torch
+
+        clock = CudaClock(torch.cuda)
+        torch.cuda.reset_peak_memory_stats()
+    between = _flush(request.llc_bytes, case.device) if case.cache_mode == "cold" else None
+    emit("measuring", {"pid": os.getpid()})
+    measurement = measure(
+        step,
+        inputs,
+        clock,
+        request.limits,
+        min_steps=MIN_LAUNCHES_PER_REPEAT if on_cuda else 1,
+        between=between,
+    )
+    emit("measured", {})
+    if on_cuda:
+        peak = torch.cuda.max_memory_allocated()
+        measurement = msgspec.structs.replace(measurement, device_peak_bytes=peak)
+    return measurement
+
+
+def _flush(llc_bytes: int, device: str) -> Callable[[], None]:
+    """Streams a buffer of two last-level caches, allocated once."""
+    import torch
+
+    size = 2 * (llc_bytes or UNKNOWN_LLC_BYTES)
+    buffer = torch.ones(size // 4, device=device)
+    return lambda: (buffer.add_(1.0), None)[1]
+
+
+def _trace(
+    tracing: Callable[[], Any], step: Step, inputs: Sequence[Any], request: Request, measurement: Measurement
+) -> TraceSummary | None:
+    """A bounded profiler pass of its own, on inputs the timed steps used too."""
+    if request.trace_path is None or not request.limits.trace:
+        return None
+    from profiles.capture import capture
+    from profiles.trace.reader import read_events
+    from profiles.trace.stages import stage_times
+
+    path, steps = Path(request.trace_path), request.limits.trace_steps
+    feed = iter(list(inputs) * (1 + math.ceil((steps + 1) / len(inputs))))
+    with tracing():
+        capture(lambda: step(next(feed)), path, steps=steps, warmup=1, device=request.case.device)
+    found = stage_times(read_events(path), STAGES, steps)
+    timed_s = sorted(measurement.times_s)[len(measurement.times_s) // 2]
+    stages = {
+        name: StageTime(forward_s=f, backward_s=b, share_frac=(f + b) / found.step_s)
+        for name, (f, b) in found.stages.items()
+    }
+    return TraceSummary(
+        path=f"traces/{path.name}",
+        steps=steps,
+        step_s=found.step_s,
+        overhead_ratio=found.step_s / timed_s,
+        stages=stages,
+        coverage_frac=found.coverage_frac,
+    )
+
+
+@contextmanager
+def gc_off() -> Iterator[None]:
+    """No garbage collection while timing."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def num_batches(request: Request) -> int:
+    """How many batches to rotate through.
+
+    Enough that their distinct rows exceed four last-level caches, or that nearly every row has been touched, or that
+    no step of the whole measurement would meet a batch again; bounded by memory and by the time to make them.
+    """
+    from workloads.indices import expected_unique
+
+    case, limits, spec = request.case, request.limits, request.case.model
+    if spec is None or case.cache_mode == "hot":
+        return 1
+    llc_bytes = request.llc_bytes or UNKNOWN_LLC_BYTES
+    lookups = case.batch_size * spec.lookups_per_sample
+    unique_bytes = sum(expected_unique(t, case.batch_size * t.pooling_factor) * t.row_bytes for t in spec.tables)
+    enough = math.ceil(LLC_MULTIPLE * llc_bytes / max(unique_bytes, 1))
+    covering = math.ceil(max(COVERAGE_LOOKUPS * t.num_rows / (case.batch_size * t.pooling_factor) for t in spec.tables))
+    batch_bytes = 2 * 8 * lookups + 4 * case.batch_size * (spec.num_dense + 1)
+    affordable = min(MAX_INPUT_BYTES / batch_bytes, limits.budget_s * GENERATE_LOOKUPS_PER_S / lookups)
+    return max(2, min(enough, covering, int(affordable)))
+
+
+def input_stats(spec: Any, made: Sequence[Any], touches: Sequence[Any], llc_bytes: int) -> InputStats:
+    """What the inputs really are; residency compares the bytes they touch with the last-level cache."""
+    from workloads.batch import length_stats, top_rows_mass
+
+    lookups = sum(t.lookups for t in touches)
+    unique = sum(t.unique_rows for t in touches)
+    touched = sum(t.rotation_unique_rows * table.row_bytes for t, table in zip(touches, spec.tables, strict=True))
+    mean_length, p99_length = length_stats(made)
+    return InputStats(
+        num_batches=len(made),
+        lookups_per_step=lookups,
+        unique_rows_per_step=unique,
+        unique_frac=unique / max(lookups, 1),
+        mean_length=mean_length,
+        p99_length=p99_length,
+        top_1pct_mass=top_rows_mass(spec, made),
+        rotation_unique_bytes=touched,
+        llc_bytes=llc_bytes,
+        residency=residency(touched, llc_bytes),
+    )
+
+
+def residency(touched_bytes: int, llc_bytes: int) -> Any:
+    """`dram` where the rows touched exceed twice the last-level cache, `cache` where they fill less than half of it."""
+    if llc_bytes <= 0:
+        return "unknown"
+    if touched_bytes > 2 * llc_bytes:
+        return "dram"
+    return "cache" if touched_bytes < llc_bytes / 2 else "mixed"
+
+
+def apply_settings(case: Case) -> int:
+    """Put the case's settings in force; returns the number of threads."""
+    import torch
+
+    threads = case.num_threads or len(os.sched_getaffinity(0))
+    torch.set_num_threads(threads)
+    torch.manual_seed(case.seed)
+    torch.autograd.set_detect_anomaly(False)
+    return threads
+
+
+def read_settings(case: Case, grad_mode: bool) -> Settings:
+    """The settings as the process has them now."""
+    import torch
+
+    from profiles.allocator import environment
+
+    return Settings(
+        num_threads=torch.get_num_threads(),
+        interop_threads=torch.get_num_interop_threads(),
+        affinity=tuple(sorted(os.sched_getaffinity(0))),
+        allocator_env=environment(),
+        transparent_huge_pages=_read_text("/sys/kernel/mm/transparent_hugepage/enabled"),
+        anon_huge_bytes=_anon_huge_bytes(),
+        matmul_precision=torch.get_float32_matmul_precision(),
+        tf32=case.device.startswith("cuda") and torch.backends.cuda.matmul.allow_tf32,
+        flush_denormal=False,
+        inference_mode=False,
+        grad_mode=grad_mode,
+    )
+
+
+def _read_text(path: str) -> str:
+    try:
+        return Path(path).read_text().strip()
+    except OSError:
+        return "unknown"
+
+
+def _anon_huge_bytes() -> int:
+    lines = _read_text("/proc/self/smaps_rollup").splitlines()
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("AnonHugePages")), 0)

@@ -1,0 +1,134 @@
+"""Timing one step function: warm up until steady, then repeat until the median is known well enough. No torch here."""
+
+from __future__ import annotations
+
+import math
+import resource
+from collections.abc import Callable, Sequence
+from itertools import cycle, islice
+from statistics import median
+from typing import Any
+
+import msgspec
+
+from bench.clocks import Clock, Repeat, Step
+from bench.records import Limits, Measurement
+from bench.stats import is_bimodal
+from bench.stopping import Precision, Warmup
+
+MAX_STEP_TIMES = 20_000
+MAX_STEPS_PER_REPEAT = 20_000
+FAULTS_PER_STEP_LIMIT = 1.0
+HOST_BOUND_RATIO = 1.2
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """What the kernel counted for this process."""
+
+    minor_faults: int
+    major_faults: int
+    involuntary_switches: int
+    peak_rss_bytes: int
+
+
+def usage() -> Usage:
+    """The process's counters now (getrusage)."""
+    now = resource.getrusage(resource.RUSAGE_SELF)
+    return Usage(now.ru_minflt, now.ru_majflt, now.ru_nivcsw, now.ru_maxrss * 1024)
+
+
+def measure(
+    step: Step,
+    inputs: Sequence[Any],
+    clock: Clock,
+    limits: Limits,
+    *,
+    min_steps: int = 1,
+    between: Callable[[], None] | None = None,
+) -> Measurement:
+    """Time `step` on rotated `inputs`.
+
+    min_steps: fewest steps of a repeat (20 launches on a GPU). between: called before every single step outside the
+    timed region (cold mode); repeats are then single steps. Returns raw times and flags; raises what `step` raises.
+    """
+    feed = cycle(inputs)
+    first = clock.repeat(step, list(islice(feed, 1)))
+    warmup = _warm(step, feed, clock, limits)
+    count = 1 if between else _steps_per_repeat(warmup.times_s, limits, min_steps)
+    before = usage()
+    repeats, reason = _repeat(step, feed, clock, limits, count, between)
+    return _summary(first, warmup, repeats, reason, count, clock, before, usage())
+
+
+def _warm(step: Step, feed: cycle[Any], clock: Clock, limits: Limits) -> Warmup:
+    warmup = Warmup(max_s=max(0.5, limits.budget_s))
+    while not warmup.done:
+        warmup.add(clock.repeat(step, list(islice(feed, 1))).wall_s)
+    return warmup
+
+
+def _steps_per_repeat(warmup_times_s: Sequence[float], limits: Limits, min_steps: int) -> int:
+    typical = median(warmup_times_s[-5:])
+    wanted = math.ceil(limits.min_repeat_s / max(typical, 1e-9))
+    return min(max(wanted, min_steps), MAX_STEPS_PER_REPEAT)
+
+
+def _repeat(
+    step: Step, feed: cycle[Any], clock: Clock, limits: Limits, count: int, between: Callable[[], None] | None
+) -> tuple[list[Repeat], str]:
+    stop = Precision(limits)
+    repeats: list[Repeat] = []
+    while stop.reason is None:
+        batch = list(islice(feed, count))
+        if between:
+            between()
+        repeats.append(clock.repeat(step, batch))
+        stop.add(repeats[-1].wall_s / count, repeats[-1].wall_s)
+    return repeats, stop.reason
+
+
+def _summary(
+    first: Repeat,
+    warmup: Warmup,
+    repeats: list[Repeat],
+    reason: str,
+    count: int,
+    clock: Clock,
+    before: Usage,
+    after: Usage,
+) -> Measurement:
+    times = tuple(r.wall_s / count for r in repeats)
+    events = tuple(r.event_s / count for r in repeats if r.event_s is not None)
+    singles = [t for r in repeats for t in r.step_times_s][:MAX_STEP_TIMES]
+    faults = after.minor_faults - before.minor_faults
+    return Measurement(
+        times_s=times,
+        steps_per_repeat=count,
+        step_times_s=tuple(singles),
+        started_s=tuple(r.started_s - repeats[0].started_s for r in repeats),
+        origin_s=repeats[0].started_s,
+        clock=clock.name,
+        stopped_by=reason,
+        warmup_steps=len(warmup.times_s) + 1,
+        warmup_times_s=tuple(warmup.times_s),
+        first_call_s=first.wall_s,
+        event_times_s=events,
+        minor_faults=faults,
+        major_faults=after.major_faults - before.major_faults,
+        involuntary_switches=after.involuntary_switches - before.involuntary_switches,
+        peak_rss_bytes=after.peak_rss_bytes,
+        flags=_flags(warmup, times, events, reason, faults / (count * len(repeats))),
+    )
+
+
+def _flags(
+    warmup: Warmup, times: tuple[float, ...], events: tuple[float, ...], reason: str, faults_per_step: float
+) -> tuple[str, ...]:
+    found = {
+        "not_steady": not warmup.steady,
+        "imprecise": reason != "precision",
+        "page_faults": faults_per_step > FAULTS_PER_STEP_LIMIT,
+        "bimodal": is_bimodal(times),
+        "host_bound": bool(events) and median(times) / max(median(events), 1e-12) > HOST_BOUND_RATIO,
+    }
+    return tuple(name for name, yes in found.items() if yes)

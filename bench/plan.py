@@ -1,0 +1,77 @@
+"""What a sweep would do: memory and time each case needs, and which cannot run and why. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from bench.records import Case, Limits
+
+FILL_BYTES_PER_S = 1.5e9
+FIXED_S = 0.3
+MEMORY_SHARE = 0.9
+
+
+class Planned(msgspec.Struct, frozen=True, kw_only=True):
+    """One case of the plan. `skip_reason` is None where it can run."""
+
+    key: str
+    case: Case
+    memory_bytes: int
+    memory_parts: dict[str, int]
+    estimate_s: float
+    skip_reason: str | None = None
+
+
+class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
+    """What the plan has to know of the machine. `unavailable(case)` is the reason a backend or device cannot serve."""
+
+    memory_available_bytes: int
+    unavailable: Callable[[Case], str | None]
+    memory_needed: Callable[[Case], dict[str, int]]
+
+
+def plan(cases: Sequence[Case], limits: Limits, around: Surroundings) -> list[Planned]:
+    """The cases with what each needs; nothing is run."""
+    return [_plan_one(case, limits, around) for case in cases]
+
+
+def _plan_one(case: Case, limits: Limits, around: Surroundings) -> Planned:
+    parts = around.memory_needed(case)
+    needed = sum(parts.values())
+    reason = around.unavailable(case)
+    usable = int(MEMORY_SHARE * around.memory_available_bytes)
+    if reason is None and needed > usable:
+        reason = (
+            f"needs {gib(needed)} of memory ({_largest(parts)}), but only {gib(usable)} may be used "
+            f"(90 % of {gib(around.memory_available_bytes)} available); --axis rows_scale=F shrinks the tables"
+        )
+    return Planned(
+        key=case.key(),
+        case=case,
+        memory_bytes=needed,
+        memory_parts=parts,
+        estimate_s=0.0 if reason else estimate_s(parts, limits),
+        skip_reason=reason,
+    )
+
+
+def estimate_s(parts: dict[str, int], limits: Limits) -> float:
+    """Seconds a case is expected to take: tables filled, checked, warmed, measured and traced."""
+    touched = sum(parts.values())
+    trace_s = 0.5 if limits.trace else 0.0
+    return FIXED_S + touched / FILL_BYTES_PER_S + 1.5 * limits.budget_s + trace_s
+
+
+def gib(number: float) -> str:
+    """Bytes as binary units."""
+    for unit, size in (("TiB", 2**40), ("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if number >= size:
+            return f"{number / size:.3g} {unit}" if number < 1000 * size else f"{number / size:.0f} {unit}"
+    return f"{number:.0f} B"
+
+
+def _largest(parts: dict[str, int]) -> str:
+    name, size = max(parts.items(), key=lambda item: item[1], default=("nothing", 0))
+    return f"{name} {gib(size)}"

@@ -1,0 +1,191 @@
+"""Isolated worker processes, forked from a server per environment: run a job, watch it, say how it ended."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import msgspec
+
+from bench.forkserver import Ended, Forked, Reply
+
+EventHandler = Callable[[str, dict[str, Any]], None]
+LOG_TAIL_BYTES = 4000
+START_TIMEOUT_S = 120.0
+REAP_TIMEOUT_S = 30.0
+
+
+class Ending(msgspec.Struct, frozen=True, kw_only=True):
+    """How a job ended. `kind` is ok, error, crash, timeout or out_of_memory; `log` the last lines it wrote."""
+
+    kind: str
+    reason: str | None = None
+    signal: str | None = None
+    log: str = ""
+    peak_rss_bytes: int = 0
+
+
+class ServerLostError(Exception):
+    """The fork server is gone."""
+
+
+class ForkServer:
+    """One fork server with its own environment. Started on first use, started again when it dies."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._environment = dict(environment)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._control: socket.socket | None = None
+
+    def run(self, entry: str, payload: Any, on_event: EventHandler, timeout_s: float) -> Ending:
+        """Run `module:function` in a fresh process. Events it emits reach `on_event` as they come."""
+        control = self._started()
+        read_end, write_end = os.pipe()
+        with tempfile.TemporaryFile() as log, tempfile.TemporaryFile() as job:
+            job.write(msgspec.json.encode(payload))
+            job.flush()
+            try:
+                socket.send_fds(control, [entry.encode()], [job.fileno(), write_end, log.fileno()])
+            finally:
+                os.close(write_end)
+            with os.fdopen(read_end, "rb", buffering=0) as results:
+                try:
+                    return self._watch(results, log, on_event, timeout_s)
+                except (ServerLostError, OSError) as error:
+                    self.close()
+                    return Ending(kind="crash", reason=f"the fork server ended ({error})", log=_tail(log))
+
+    def _watch(self, results: BinaryIO, log: BinaryIO, on_event: EventHandler, timeout_s: float) -> Ending:
+        oom_before = oom_kills()
+        pid = self._receive(Forked, START_TIMEOUT_S).pid
+        try:
+            timed_out = not _pump(results, on_event, time.monotonic() + timeout_s)
+        except BaseException:
+            self._kill(pid)
+            raise
+        if timed_out:
+            _signal(pid, signal.SIGKILL)
+        ended = self._receive(Ended, REAP_TIMEOUT_S)
+        return _ending(ended, timed_out, timeout_s, oom_kills() > oom_before, _tail(log))
+
+    def _kill(self, pid: int) -> None:
+        _signal(pid, signal.SIGKILL)
+        with contextlib.suppress(ServerLostError):
+            self._receive(Ended, REAP_TIMEOUT_S)
+
+    def _started(self) -> socket.socket:
+        if self._control is None or self._process is None or self._process.poll() is not None:
+            self.close()
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "bench.forkserver", str(theirs.fileno())],
+                env=os.environ | self._environment,
+                pass_fds=(theirs.fileno(),),
+                stdin=subprocess.DEVNULL,
+            )
+            theirs.close()
+            self._control = ours
+        return self._control
+
+    def _receive(self, kind: Any, timeout_s: float) -> Any:
+        control = self._control
+        if control is None or not select.select([control], [], [], timeout_s)[0]:
+            raise ServerLostError("no answer")
+        message = control.recv(65536)
+        if not message:
+            raise ServerLostError("connection closed")
+        reply: Reply = msgspec.json.decode(message, type=Reply)
+        if not isinstance(reply, kind):
+            raise ServerLostError(f"unexpected answer {reply}")
+        return reply
+
+    def close(self) -> None:
+        """End the server and whatever it runs."""
+        if self._control is not None:
+            self._control.close()
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+        self._control = self._process = None
+
+
+class Pool:
+    """Fork servers by environment, each started once and kept."""
+
+    def __init__(self) -> None:
+        self._servers: dict[tuple[tuple[str, str], ...], ForkServer] = {}
+
+    def server(self, environment: Mapping[str, str]) -> ForkServer:
+        """The server that runs with these variables set."""
+        key = tuple(sorted(environment.items()))
+        return self._servers.setdefault(key, ForkServer(environment))
+
+    def __enter__(self) -> Pool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for server in self._servers.values():
+            server.close()
+
+
+def _pump(results: BinaryIO, on_event: EventHandler, deadline: float) -> bool:
+    """Hand events on until the worker closes its end; False where the deadline came first."""
+    buffer = b""
+    while True:
+        left = deadline - time.monotonic()
+        if left <= 0 or not select.select([results], [], [], left)[0]:
+            return False
+        data = results.read(1 << 20)
+        if not data:
+            return True
+        *lines, buffer = (buffer + data).split(b"\n")
+        for line in lines:
+            event = msgspec.json.decode(line)
+            on_event(event["kind"], event["body"])
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+def _tail(log: BinaryIO) -> str:
+    size = log.seek(0, os.SEEK_END)
+    log.seek(max(0, size - LOG_TAIL_BYTES))
+    return log.read().decode(errors="replace").strip()
+
+
+def _ending(ended: Ended, timed_out: bool, timeout_s: float, oom: bool, log: str) -> Ending:
+    name = signal.Signals(ended.signal).name if ended.signal else None
+    common = {"signal": name, "log": log, "peak_rss_bytes": ended.peak_rss_bytes}
+    if timed_out:
+        return Ending(kind="timeout", reason=f"no end after {timeout_s:g} s; killed", **common)
+    if ended.signal == signal.SIGKILL:
+        if oom:
+            return Ending(kind="out_of_memory", reason="killed by the kernel for want of memory", **common)
+        return Ending(kind="crash", reason="killed by SIGKILL from outside", **common)
+    if ended.signal:
+        return Ending(kind="crash", reason=f"ended by {name}", **common)
+    if ended.exit_code:
+        last = log.rsplit("\n", 1)[-1] or f"exit code {ended.exit_code}"
+        return Ending(kind="error", reason=last, **common)
+    return Ending(kind="ok", **common)
+
+
+def oom_kills() -> int:
+    """How many processes the kernel has killed for want of memory since boot; 0 where it does not say."""
+    try:
+        text = Path("/proc/vmstat").read_text()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in text.splitlines() if line.startswith("oom_kill ")), 0)

@@ -1,0 +1,247 @@
+"""The loop of a sweep: run each case in its own process, save its record, go on. Resume continues where it stopped."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+
+from bench import store
+from bench.errors import UsageError
+from bench.harness import Request, Result
+from bench.metrics import violations
+from bench.plan import Planned
+from bench.pool import Ending, Pool
+from bench.records import SCHEMA_VERSION, Case, Channel, Limits, Manifest, Outcome, Record
+from profiles.allocator import environment_for
+from profiles.machine import Machine
+from profiles.telemetry import Telemetry, samplers_for
+
+ROOT = Path(__file__).parent.parent
+CODE_PACKAGES = ("bench", "workloads", "profiles")
+
+
+class Observer(Protocol):
+    """Told how the sweep goes, as it goes."""
+
+    def started(self, number: int, total: int, planned: Planned) -> None:
+        """A case begins."""
+        ...
+
+    def phase(self, name: str) -> None:
+        """The current case enters a phase."""
+        ...
+
+    def ended(self, record: Record) -> None:
+        """A case's record has been saved."""
+        ...
+
+
+def code_digest() -> str:
+    """Digest of the program's own source: records of one run must come from one program."""
+    digest = hashlib.sha256()
+    for package in CODE_PACKAGES:
+        for path in sorted((ROOT / package).rglob("*.py")):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def commit() -> str | None:
+    """The commit of the program's checkout, or None where it is not one."""
+    if not (ROOT / ".git").exists():
+        return None
+    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() or None
+
+
+def new_manifest(name: str, cases: Sequence[Case], limits: Limits, machine: Machine, argv: Sequence[str]) -> Manifest:
+    """The manifest of a run that starts now."""
+    from importlib.metadata import version
+
+    return Manifest(
+        schema_version=SCHEMA_VERSION,
+        name=name,
+        created_at=now(),
+        argv=tuple(argv),
+        cases=tuple(cases),
+        limits=limits,
+        machine=machine,
+        commit=commit(),
+        code_digest=code_digest(),
+        version=version("dlrm-bench"),
+    )
+
+
+def now() -> str:
+    """UTC time, to the second."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def check_resumable(run_dir: Path, manifest: Manifest, machine: Machine) -> None:
+    """Raises UsageError with every difference that makes this run's records not comparable with new ones."""
+    from profiles.identify import fingerprint_diff
+
+    differences = [
+        f"machine {field}: the run has {old!r}, this machine {new!r}"
+        for field, old, new in fingerprint_diff(manifest.machine, machine)
+    ]
+    if manifest.code_digest != code_digest():
+        differences.append(f"code: the run was made by {manifest.commit or manifest.code_digest}, this is {commit()}")
+    if differences:
+        listed = "\n  ".join(differences)
+        raise UsageError(
+            f"{run_dir}: cannot be resumed here, its records would not be comparable:\n  {listed}\n"
+            "Start a new run instead, or resume with the program and on the machine that began it."
+        )
+
+
+class Runner:
+    """Runs planned cases of one run folder and appends their records."""
+
+    def __init__(self, run_dir: Path, manifest: Manifest, pool: Pool, observer: Observer) -> None:
+        self._dir, self._manifest, self._pool, self._observer = run_dir, manifest, pool, observer
+
+    def run(self, planned: Sequence[Planned]) -> list[Record]:
+        """Run what has no record yet; returns all records of the run."""
+        done = store.read_records(self._dir)
+        keys = {record.key for record in done}
+        with store.Appender(self._dir) as out:
+            for number, case in enumerate(planned, 1):
+                if case.key in keys:
+                    continue
+                self._observer.started(number, len(planned), case)
+                record = self._skipped(case) if case.skip_reason else self._measured(case)
+                out.add(record)
+                done.append(record)
+                self._observer.ended(record)
+        return done
+
+    def _skipped(self, planned: Planned) -> Record:
+        return self._record(planned.case, Outcome(status="skipped", reason=planned.skip_reason), now())
+
+    def _measured(self, planned: Planned) -> Record:
+        case, started_at = planned.case, now()
+        watch = _Watch(self._observer)
+        server = self._pool.server(environment_for(case.allocator, case.huge_pages))
+        with watch:
+            ending = server.run(
+                "bench.harness:run_case", self._request(planned), watch, self._manifest.limits.timeout_s
+            )
+        if watch.result is None or ending.kind != "ok":
+            return self._record(case, _failure(ending, watch.last_phase), started_at)
+        result = watch.result
+        record = self._record(
+            case,
+            Outcome(status="ok"),
+            started_at,
+            measurement=result.measurement,
+            work=result.work,
+            inputs=result.inputs,
+            settings=result.settings,
+            check=result.check,
+            trace=result.trace,
+            costs=msgspec.structs.replace(result.costs, total_s=watch.elapsed_s),
+            telemetry=watch.channels(result.measurement.origin_s),
+        )
+        return self._invariants(record)
+
+    def _request(self, planned: Planned) -> Request:
+        case = planned.case
+        trace = self._dir.resolve() / store.TRACES / f"{case.key()}.pt.trace.json.gz"
+        llc_bytes = self._manifest.machine.llc_bytes(case.device)
+        return Request(case=case, limits=self._manifest.limits, llc_bytes=llc_bytes, trace_path=str(trace))
+
+    def _invariants(self, record: Record) -> Record:
+        broken = violations(record, self._manifest.machine)
+        if not broken:
+            return record
+        outcome = Outcome(status="failed", kind="invariant", reason="; ".join(broken))
+        return msgspec.structs.replace(record, outcome=outcome)
+
+    def _record(self, case: Case, outcome: Outcome, started_at: str, **parts: Any) -> Record:
+        return Record(
+            schema_version=SCHEMA_VERSION,
+            key=case.key(),
+            case=case,
+            outcome=outcome,
+            machine=self._manifest.machine.fingerprint.hash,
+            started_at=started_at,
+            commit=self._manifest.commit,
+            **parts,
+        )
+
+
+class _Watch:
+    """Receives a worker's events, and samples the machine while it measures."""
+
+    def __init__(self, observer: Observer) -> None:
+        self._observer = observer
+        self._telemetry: Telemetry | None = None
+        self.result: Result | None = None
+        self.last_phase = "start"
+        self.elapsed_s = 0.0
+
+    def __enter__(self) -> None:
+        import time
+
+        self._began = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        import time
+
+        self.elapsed_s = time.perf_counter() - self._began
+        self._stop()
+
+    def __call__(self, kind: str, body: dict[str, Any]) -> None:
+        if kind == "phase":
+            self.last_phase = str(body["phase"])
+            self._observer.phase(self.last_phase)
+        elif kind == "measuring":
+            self._telemetry = Telemetry(samplers_for(int(body["pid"])))
+            self._telemetry.start()
+        elif kind == "measured":
+            self._stop()
+        elif kind == "result":
+            self.result = msgspec.convert(body, Result)
+
+    def _stop(self) -> None:
+        if self._telemetry is not None:
+            self._telemetry.stop()
+
+    def channels(self, origin_s: float) -> tuple[Channel, ...]:
+        """What was sampled, in seconds since the first repeat."""
+        if self._telemetry is None:
+            return ()
+        return tuple(
+            Channel(name=s.name, source=s.source, times_s=tuple(t - origin_s for t in s.times_s), values=s.values)
+            for s in self._telemetry.series()
+        )
+
+
+def _failure(ending: Ending, phase: str) -> Outcome:
+    kind = ending.kind
+    reason = ending.reason or "the worker ended without a result"
+    if kind in ("ok", "error"):
+        kind = _kind_of(reason)
+    return Outcome(
+        status="failed", kind=kind, reason=f"while in phase {phase}: {reason}", signal=ending.signal, detail=ending.log
+    )
+
+
+def _kind_of(reason: str) -> str:
+    if "WrongResultError" in reason:
+        return "wrong_result"
+    if "InvariantError" in reason:
+        return "invariant"
+    if "MemoryError" in reason or "not enough memory" in reason or "out of memory" in reason.lower():
+        return "out_of_memory"
+    return "error"

@@ -1,0 +1,240 @@
+"""Sweep files and axes: from TOML and flags to the list of Cases. Pure but for reading the file."""
+
+from __future__ import annotations
+
+import itertools
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from bench.records import Case, Limits
+from workloads import presets
+from workloads.spec import MODEL_AXES, TABLE_AXES, ModelSpec, SpecError, unknown, with_axis
+
+SWEEPS = Path(presets.__file__).parent.parent / "sweeps"
+CASE_AXES = tuple(f for f in Case.__struct_fields__ if f not in ("model", "code"))
+LIMIT_FIELDS = Limits.__struct_fields__
+AXES = ("preset", *CASE_AXES, *TABLE_AXES, *MODEL_AXES)
+
+Scalar = int | float | str | bool
+
+
+class Grid(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A cartesian product: every combination of the axes on one preset (or a user's own `code`)."""
+
+    preset: str | None = None
+    code: str | None = None
+    set: dict[str, Scalar] = {}
+    axes: dict[str, list[Scalar]] = {}
+
+
+class Sweep(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A named sweep: the union of its grids, each case once, and the limits of measuring."""
+
+    name: str = ""
+    description: str = ""
+    limits: Limits = Limits()
+    grid: tuple[Grid, ...] = ()
+
+
+def sweep_names() -> list[str]:
+    """Names of the sweeps that come with the suite."""
+    return sorted(p.stem for p in SWEEPS.glob("*.toml"))
+
+
+def load_sweep(name_or_file: str) -> Sweep:
+    """A named sweep, or a sweep file (anything that ends in .toml). Raises SpecError."""
+    if name_or_file.endswith(".toml"):
+        return parse_sweep(_read(Path(name_or_file)), name_or_file, Path(name_or_file).stem)
+    if name_or_file not in sweep_names():
+        known = [*sweep_names(), "or a file that ends in .toml"]
+        if name_or_file in presets.names():
+            raise SpecError(
+                "sweep",
+                name_or_file,
+                f"that is a preset; a sweep of it is a file with a [[grid]] that has "
+                f"preset = {name_or_file!r}, or use profile {name_or_file}; known sweeps: {', '.join(known)}",
+            )
+        raise unknown("sweep", name_or_file, known)
+    return parse_sweep(_read(SWEEPS / f"{name_or_file}.toml"), f"{name_or_file}.toml", name_or_file)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise SpecError("sweep", str(path), f"the file cannot be read: {reason}") from None
+
+
+def parse_sweep(text: str, where: str, name: str) -> Sweep:
+    """Sweep from TOML text; `where` names the file in messages. Raises SpecError with the line or the field's path."""
+    try:
+        plain = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise SpecError("TOML", _faulty_line(text, error), f"valid TOML is needed: {error}", where) from None
+    try:
+        sweep = msgspec.convert(plain, Sweep)
+    except (msgspec.ValidationError, RecursionError) as error:
+        raise _bad_field(text, plain, str(error), where) from None
+    if not sweep.grid:
+        raise SpecError("grid", [], "at least one [[grid]] with a preset is needed", where)
+    return msgspec.structs.replace(sweep, name=sweep.name or name)
+
+
+def _faulty_line(text: str, error: tomllib.TOMLDecodeError) -> str:
+    number = getattr(error, "lineno", None)
+    if number is None:
+        words = str(error).replace(",", " ").split()
+        number = int(words[words.index("line") + 1]) if "line" in words else len(text.splitlines())
+    lines = text.splitlines()
+    return lines[number - 1].strip() if 0 < number <= len(lines) else ""
+
+
+def _bad_field(text: str, plain: Mapping[str, Any], message: str, where: str) -> SpecError:
+    """msgspec's message with the field, its value and the line it stands on."""
+    problem, _, path = message.partition(" - at `")
+    if "unknown field" in problem:
+        field = problem.split("`")[1]
+        owner: Any = Grid if "grid" in path else Limits if "limits" in path else Sweep
+        line = _line_of(text, field)
+        return unknown("key", field, list(owner.__struct_fields__), f"{where}, line {line}" if line else where)
+    field = path.rstrip("`").removeprefix("$.")
+    key = field.rpartition(".")[2].split("[")[0]
+    line = _line_of(text, key)
+    return SpecError(field or "sweep", _lookup(plain, field), problem, f"{where}, line {line}" if line else where)
+
+
+def _line_of(text: str, key: str) -> int | None:
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.strip().lstrip("[").startswith(key):
+            return number
+    return None
+
+
+def _lookup(plain: Any, path: str) -> Any:
+    for part in path.replace("[...]", ".0").split("."):
+        try:
+            plain = plain[int(part)] if isinstance(plain, list) else plain[part]
+        except (KeyError, IndexError, ValueError, TypeError):
+            return plain
+    return plain
+
+
+def parse_value(text: str) -> Scalar:
+    """A flag's value as TOML would read it; a bare word is a string."""
+    try:
+        value = tomllib.loads(f"v = {text}")["v"]
+    except tomllib.TOMLDecodeError:
+        return text
+    return value if isinstance(value, (int, float, bool)) else text
+
+
+def parse_flag(flag: str, option: str) -> tuple[str, list[Scalar]]:
+    """`name=v1,v2` as a name and its values. Raises SpecError."""
+    name, equals, values = flag.partition("=")
+    if not equals or not name.strip() or not values.strip():
+        raise SpecError(option, flag, f"NAME=VALUE is needed, for example {option} batch_size=128,2048")
+    return name.strip(), [parse_value(v.strip()) for v in values.split(",")]
+
+
+def override(sweep: Sweep, axes: Mapping[str, list[Scalar]], settings: Mapping[str, Scalar]) -> Sweep:
+    """The sweep with axes replaced or added in every grid, and settings (limits or single values) put in force."""
+    limits = {k: v for k, v in settings.items() if k in LIMIT_FIELDS}
+    fixed = {k: v for k, v in settings.items() if k not in LIMIT_FIELDS}
+    for name in (*axes, *fixed):
+        if name not in AXES:
+            raise unknown("axis", name, [*AXES, *LIMIT_FIELDS])
+    grids = tuple(_override_grid(grid, axes, fixed) for grid in sweep.grid)
+    return msgspec.structs.replace(sweep, grid=grids, limits=_limits(sweep.limits, limits))
+
+
+def _override_grid(grid: Grid, axes: Mapping[str, list[Scalar]], fixed: Mapping[str, Scalar]) -> Grid:
+    merged = {k: v for k, v in grid.axes.items() if k not in fixed} | dict(axes)
+    kept = {k: v for k, v in grid.set.items() if k not in axes} | dict(fixed)
+    return msgspec.structs.replace(grid, axes=merged, set=kept)
+
+
+def _limits(limits: Limits, changes: Mapping[str, Scalar]) -> Limits:
+    plain = msgspec.to_builtins(limits) | dict(changes)
+    try:
+        return msgspec.convert(plain, Limits)
+    except msgspec.ValidationError as error:
+        problem, _, path = str(error).partition(" - at `")
+        field = path.rstrip("`").removeprefix("$.") or next(iter(changes))
+        raise SpecError(field, plain.get(field), problem) from None
+
+
+def cases(sweep: Sweep) -> tuple[Case, ...]:
+    """All cases of the sweep in order, each once. Raises SpecError."""
+    found: dict[str, Case] = {}
+    for number, grid in enumerate(sweep.grid, 1):
+        try:
+            for case in _grid_cases(grid):
+                found.setdefault(case.key(), case)
+        except SpecError as error:
+            place = f"sweep {sweep.name}, grid {number}"
+            raise SpecError(error.field, error.value, error.allowed, error.where or place) from None
+    return tuple(found.values())
+
+
+def _grid_cases(grid: Grid) -> Iterable[Case]:
+    for name, values in grid.axes.items():
+        if name not in AXES:
+            raise unknown("axis", name, list(AXES))
+        if not values:
+            raise SpecError(name, values, "an axis needs at least one value")
+    for combination in itertools.product(*grid.axes.values()):
+        yield make_case(grid.preset, grid.code, grid.set | dict(zip(grid.axes, combination, strict=True)))
+
+
+def make_case(preset: str | None, code: str | None, settings: Mapping[str, Scalar]) -> Case:
+    """One case: a preset (or a user's `path.py:function`) with settings applied in the order given. Raises SpecError."""
+    settings = dict(settings)
+    preset = str(settings.pop("preset", preset or "")) or None
+    if (preset is None) == (code is None):
+        raise SpecError("preset", preset, "each grid needs either a preset or code = 'path.py:function'")
+    fields: dict[str, Any] = {k: v for k, v in settings.items() if k in CASE_AXES}
+    rest = {k: v for k, v in settings.items() if k not in CASE_AXES}
+    for name in rest:
+        if name not in AXES:
+            raise unknown("axis", name, list(AXES))
+    if preset is None:
+        return _case({"code": _code(code)} | fields)
+    chosen = presets.load_preset(preset)
+    spec: ModelSpec = chosen.spec
+    for name, value in rest.items():
+        spec = with_axis(spec, name, value)
+    return _case({"model": spec, "batch_size": chosen.batch_size} | fields)
+
+
+def _code(code: str | None) -> str:
+    path, _, function = str(code).rpartition(":")
+    if not path.endswith(".py") or not function.isidentifier():
+        raise SpecError("code", code, "path.py:function is needed")
+    if not Path(path).is_file():
+        raise SpecError("code", code, f"there is no file {path}")
+    return f"{Path(path).resolve()}:{function}"
+
+
+def _case(fields: Mapping[str, Any]) -> Case:
+    try:
+        case = msgspec.convert(dict(fields), Case, from_attributes=True)
+    except msgspec.ValidationError as error:
+        problem, _, path = str(error).partition(" - at `")
+        field = path.rstrip("`").removeprefix("$.")
+        raise SpecError(field, fields.get(field), problem) from None
+    _require_positive(case)
+    return case
+
+
+def _require_positive(case: Case) -> None:
+    if case.batch_size < 1:
+        raise SpecError("batch_size", case.batch_size, "a whole number above 0")
+    if case.num_threads < 0:
+        raise SpecError("num_threads", case.num_threads, "0 (every CPU) or a whole number above 0")
+    if not (case.device == "cpu" or case.device == "cuda" or case.device.startswith("cuda:")):
+        raise unknown("device", case.device, ["cpu", "cuda", "cuda:0"])

@@ -1,0 +1,80 @@
+"""What a model costs, by arithmetic alone: parameters, work per stage, memory. No torch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from workloads import models
+from workloads.batch import expected_touch
+from workloads.spec import ModelSpec, SpecError
+from workloads.work import INDEX_BYTES, ROW_ELEMENT_BYTES, StageWork, is_training
+
+DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+
+
+def describe(spec: ModelSpec, batch_size: int) -> dict[str, Any]:
+    """Numbers of one forward step with `batch_size` samples, distinct rows as expected from the index laws.
+
+    Raises SpecError for a spec its variant cannot build.
+    """
+    work = models.count_work(spec, batch_size, "forward", expected_touch(spec, batch_size))
+    return {
+        "params": models.count_parameters(spec),
+        "table_rows": spec.table_rows,
+        "table_bytes": spec.table_bytes,
+        "lookups_per_sample": spec.lookups_per_sample,
+        "gather_bytes_per_sample": spec.gather_bytes_per_sample,
+        "flops_per_sample_forward": work.total("flops") / batch_size,
+        "stages": {name: _stage(stage) for name, stage in work.stages.items()},
+        "memory_needed_bytes": memory_needed(spec, batch_size, "forward", "bag", "float32"),
+    }
+
+
+def _stage(stage: StageWork) -> dict[str, int]:
+    fields = ("flops", "flops_useful", "bytes_logical", "bytes_algorithmic", "bytes_compulsory")
+    return {field: int(getattr(stage, field)) for field in fields}
+
+
+def memory_needed(
+    spec: ModelSpec, batch_size: int, phase: str, backend: str, dtype: str, optimizer: str = "sgd"
+) -> dict[str, int]:
+    """Bytes that one case needs, by part; one batch of inputs (a rotation holds several).
+
+    `reference_check` is what the float64 comparison adds before timing. An estimate from shapes: allocator slack,
+    libraries and the interpreter (about 0.5 GiB) come on top. Raises SpecError for an unknown dtype or phase.
+    """
+    if dtype not in DTYPE_BYTES:
+        raise SpecError("dtype", dtype, f"known: {', '.join(DTYPE_BYTES)}")
+    training, dense_bytes = is_training(phase), DTYPE_BYTES[dtype]
+    variant = models.load(spec.variant)
+    dense = variant.dense_parameters(spec) * dense_bytes
+    activations = batch_size * variant.activations_per_sample(spec) * dense_bytes
+    return {
+        "tables": spec.table_bytes,
+        "optimizer_state": spec.table_rows * 4 if training and optimizer == "rowwise_adagrad" else 0,
+        "table_gradients": _table_gradients(spec, batch_size) if training and backend != "tbe" else 0,
+        "dense_parameters": dense,
+        "dense_gradients": dense if training else 0,
+        "activations": activations * (2 if training else 1),
+        "batch": _batch_bytes(spec, batch_size),
+        "reference_check": _reference_bytes(spec, batch_size, training, activations * 8 // dense_bytes),
+    }
+
+
+def _table_gradients(spec: ModelSpec, batch_size: int) -> int:
+    """Sparse gradients hold one row and one index per lookup, not per distinct row."""
+    return round(sum(batch_size * t.pooling_factor * (t.row_bytes + INDEX_BYTES) for t in spec.tables))
+
+
+def _batch_bytes(spec: ModelSpec, batch_size: int) -> int:
+    lookups = batch_size * spec.lookups_per_sample
+    weights = sum(batch_size * t.pooling_factor * ROW_ELEMENT_BYTES for t in spec.tables if t.weighted)
+    offsets = len(spec.tables) * batch_size + 1
+    return round((lookups + offsets) * INDEX_BYTES + weights + batch_size * (spec.num_dense + 1) * 4)
+
+
+def _reference_bytes(spec: ModelSpec, batch_size: int, training: bool, activations: int) -> int:
+    """Double the activations; one table's distinct rows in float64; in training every table's in float32 too."""
+    distinct = [touch.unique_rows for touch in expected_touch(spec, batch_size)]
+    rows = [u * t.row_bytes for t, u in zip(spec.tables, distinct, strict=True)]
+    return round(2 * activations + 4 * max(rows) + (sum(rows) if training else 0))

@@ -1,0 +1,185 @@
+"""Building a model on a backend, and the step that is timed. Imports torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from workloads import backends, models
+from workloads.batch import Batch
+from workloads.layers import Annotated
+from workloads.pooling import Bags
+from workloads.spec import ModelSpec, SpecError, unknown
+from workloads.tables import fill_table
+from workloads.work import is_training
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+class Prepared(NamedTuple):
+    """A batch on the device: dense (B, num_dense) in the dense dtype, the backend's inputs, labels (B,) float32."""
+
+    dense: Tensor
+    lookups: tuple[Bags, ...]
+    labels: Tensor
+
+
+@dataclass(frozen=True)
+class ModelBundle:
+    """A model with filled tables, ready for steps of `phase`. `optimizer` is None in the forward phase.
+
+    `dense_optimizer` updates everything that the backend does not update itself; None in the forward phase or
+    where nothing is left.
+    """
+
+    spec: ModelSpec
+    backend: str
+    model: Annotated
+    device: torch.device
+    dtype: torch.dtype
+    phase: str
+    optimizer: str | None
+    learning_rate: float
+    dense_optimizer: torch.optim.SGD | None
+
+    def prepare(self, batch: Batch) -> Prepared:
+        """Convert a batch outside the timed region."""
+        return Prepared(
+            torch.from_numpy(batch.dense).to(self.device, self.dtype),
+            self.model.embedding.prepare(batch),
+            torch.from_numpy(batch.labels).to(self.device),
+        )
+
+
+Step = Callable[[Prepared], Tensor]
+
+
+def build_model(
+    spec: ModelSpec,
+    backend: str = "bag",
+    device: str = "cpu",
+    dtype: str = "float32",
+    phase: str = "forward",
+    optimizer: str = "sgd",
+    seed: int = 0,
+    num_threads: int | None = None,
+    learning_rate: float = 0.1,
+) -> ModelBundle:
+    """The model on the backend, tables filled by `num_threads` threads and dense parameters drawn from `seed`.
+
+    Equal seeds give equal tables and dense parameters on every backend. Raises SpecError for what is unknown or
+    cannot run, with the backend's reason.
+    """
+    if dtype not in DTYPES:
+        raise unknown("dtype", dtype, list(DTYPES))
+    training = is_training(phase)
+    reason = backends.load(backend).available(device, phase)
+    if reason:
+        raise SpecError("backend", backend, reason)
+    embedding = backends.load(backend).build(
+        spec.tables,
+        device=device,
+        dtype=DTYPES[dtype],
+        optimizer=optimizer if training else None,
+        learning_rate=learning_rate,
+    )
+    for number, weight in enumerate(embedding.table_weights()):
+        fill_table(weight, seed, number, num_threads)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = models.load(spec.variant).build(spec, embedding)
+    for module in model.dense_modules():
+        module.to(torch.device(device), DTYPES[dtype])
+    return ModelBundle(
+        spec=spec,
+        backend=backend,
+        model=model.train(training),
+        device=torch.device(device),
+        dtype=DTYPES[dtype],
+        phase=phase,
+        optimizer=optimizer if training else None,
+        learning_rate=learning_rate,
+        dense_optimizer=_dense_optimizer(model, learning_rate) if training else None,
+    )
+
+
+def _dense_optimizer(model: Annotated, learning_rate: float) -> torch.optim.SGD | None:
+    groups = [{"params": model.dense_parameters()}]
+    if not model.embedding.fused_optimizer:
+        groups.append({"params": list(model.embedding.parameters())})
+    groups = [g for g in groups if g["params"]]
+    return torch.optim.SGD(groups, lr=learning_rate) if groups else None
+
+
+def make_step(bundle: ModelBundle, phase: str | None = None) -> Step:
+    """The step that is timed: prepared batch -> output (forward) or loss (train_step; the pooled rows where the
+    model is embedding-only).
+
+    forward runs under no_grad (FBGEMM's CPU operators refuse inference_mode). A train step is zero_grad, forward,
+    binary cross-entropy with logits, backward, SGD. The embedding-only model has no loss: its backward starts from
+    a gradient of ones, as for the sum of its output. Raises SpecError where a bundle built for forward is to train.
+    """
+    if not is_training(phase or bundle.phase):
+        return _forward_step(bundle.model)
+    if bundle.optimizer is None:
+        raise SpecError("phase", phase, "build the model with phase = 'train_step' to train it")
+    return _embedding_train_step(bundle) if bundle.spec.variant == "embedding" else _train_step(bundle)
+
+
+def _forward_step(model: Annotated) -> Step:
+    def step(inputs: Prepared) -> Tensor:
+        with torch.no_grad():
+            output: Tensor = model(inputs.dense, inputs.lookups)
+        return output
+
+    return step
+
+
+def _train_step(bundle: ModelBundle) -> Step:
+    model, optimizer = bundle.model, bundle.dense_optimizer
+    loss_of = nn.BCEWithLogitsLoss()
+
+    def step(inputs: Prepared) -> Tensor:
+        _zero_grad(optimizer)
+        logits = model(inputs.dense, inputs.lookups)
+        with model.annotate("loss"):
+            loss: Tensor = loss_of(logits.float(), inputs.labels)
+        with model.annotate("backward"):
+            loss.backward()  # type: ignore[no-untyped-call]
+        with model.annotate("optimizer"):
+            _update(optimizer)
+        return loss.detach()
+
+    return step
+
+
+def _embedding_train_step(bundle: ModelBundle) -> Step:
+    model, optimizer = bundle.model, bundle.dense_optimizer
+    ones: dict[torch.Size, Tensor] = {}
+
+    def step(inputs: Prepared) -> Tensor:
+        _zero_grad(optimizer)
+        output: Tensor = model(inputs.dense, inputs.lookups)
+        if output.shape not in ones:
+            ones[output.shape] = torch.ones_like(output)
+        with model.annotate("backward"):
+            output.backward(ones[output.shape])  # type: ignore[no-untyped-call]
+        with model.annotate("optimizer"):
+            _update(optimizer)
+        return output.detach()
+
+    return step
+
+
+def _zero_grad(optimizer: torch.optim.SGD | None) -> None:
+    if optimizer is not None:
+        optimizer.zero_grad(set_to_none=True)
+
+
+def _update(optimizer: torch.optim.SGD | None) -> None:
+    if optimizer is not None:
+        optimizer.step()
