@@ -1,0 +1,89 @@
+"""Roofline arithmetic over measured ceilings: plain numbers, rates in bytes or FLOPs per second."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from profiles.machine import Ceiling, Ceilings
+
+
+def ridge_point(peak_flops_per_s: float, bytes_per_s: float) -> float:
+    """FLOPs per byte above which the arithmetic, not the memory, limits. ValueError unless both are positive."""
+    if peak_flops_per_s <= 0 or bytes_per_s <= 0:
+        raise ValueError(f"peak and bandwidth must be positive, got {peak_flops_per_s} and {bytes_per_s}")
+    return peak_flops_per_s / bytes_per_s
+
+
+def attainable_flops_per_s(intensity: float, peak_flops_per_s: float, bytes_per_s: float) -> float:
+    """min(peak, intensity x bandwidth); intensity in FLOPs per byte."""
+    return min(peak_flops_per_s, intensity * bytes_per_s)
+
+
+def roof_seconds(flops: float, moved_bytes: float, peak_flops_per_s: float, bytes_per_s: float) -> float:
+    """Shortest time in which this work can be done: the longer of computing it and moving it."""
+    return max(flops / peak_flops_per_s, moved_bytes / bytes_per_s)
+
+
+def fraction_of_roof(achieved: float, roof: float) -> float:
+    """achieved / roof in the same unit; 0 where the roof is not known."""
+    return achieved / roof if roof > 0 else 0.0
+
+
+def interpolate_log(points: Sequence[tuple[float, float]], x: float) -> float:
+    """Value at `x` on straight lines in log-log through `points` (x, y), held constant beyond both ends.
+
+    ValueError without points, or where a coordinate is not positive.
+    """
+    ordered = sorted(points)
+    if not ordered or min(min(p) for p in ordered) <= 0 or x <= 0:
+        raise ValueError(f"log-log interpolation needs positive points and a positive x, got {ordered} at {x}")
+    below = [p for p in ordered if p[0] <= x]
+    above = [p for p in ordered if p[0] > x]
+    if not below or not above:
+        return ordered[0][1] if not below else ordered[-1][1]
+    (x0, y0), (x1, y1) = below[-1], above[0]
+    share = math.log(x / x0) / math.log(x1 / x0)
+    return math.exp(math.log(y0) + share * math.log(y1 / y0))
+
+
+def stream_roof(ceilings: Ceilings, working_set_bytes: int) -> float:
+    """Bytes/s of a sequential read over this working set; the far-memory rate where no curve was measured."""
+    points = [(float(c.working_set_bytes), c.bytes_per_s) for c in ceilings.stream_read_curve if _placed(c)]
+    if not points:
+        return ceilings.stream_read.bytes_per_s or 0.0
+    return interpolate_log([(x, y) for x, y in points if y], max(1, working_set_bytes))
+
+
+def gather_roof(ceilings: Ceilings, row_bytes: int, working_set_bytes: int) -> float:
+    """Bytes/s of random row reads of this size over this working set: log-log in both, clamped outside the grid.
+
+    ValueError where no gather was measured.
+    """
+    rows = sorted({c.row_bytes for c in ceilings.gather if c.row_bytes})
+    if not rows:
+        raise ValueError(f"no gather ceiling was measured on {ceilings.device}: measure the machine again")
+    points = [(float(r), _gather_at(ceilings.gather, r, working_set_bytes)) for r in rows]
+    return interpolate_log(points, max(1, row_bytes))
+
+
+def _gather_at(gather: Sequence[Ceiling], row_bytes: int, working_set_bytes: int) -> float:
+    points = [
+        (float(c.working_set_bytes), c.bytes_per_s)
+        for c in gather
+        if c.row_bytes == row_bytes and c.working_set_bytes and c.bytes_per_s
+    ]
+    return interpolate_log(points, max(1, working_set_bytes))
+
+
+def _placed(ceiling: Ceiling) -> bool:
+    return bool(ceiling.working_set_bytes and ceiling.bytes_per_s)
+
+
+def gemm_roof(ceilings: Ceilings, dtype: str) -> float:
+    """FLOP/s of the best matrix product of this dtype. ValueError names the dtypes measured where it is not one."""
+    found = ceilings.gemm.get(dtype)
+    if found is None or not found.flops_per_s:
+        known = ", ".join(sorted(ceilings.gemm)) or "none"
+        raise ValueError(f"no matrix-product ceiling for dtype {dtype!r} on {ceilings.device}; measured: {known}")
+    return found.flops_per_s
