@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any, Protocol
 
 import msgspec
@@ -41,14 +42,12 @@ class HostClock:
     def repeat(self, step: Step, inputs: Sequence[Any]) -> Repeat:
         """Run `step` on every input; the repeat's wall time is from the first start to the last end."""
         now = time.perf_counter_ns
-        stamps = [0] * (len(inputs) + 1)
-        position = 0
+        stamps = [now()] * (len(inputs) + 1)
         stamps[0] = now()
-        for item in inputs:
+        for position, item in enumerate(inputs, 1):
             step(item)
-            position += 1
             stamps[position] = now()
-        singles = tuple((b - a) * 1e-9 for a, b in zip(stamps, stamps[1:], strict=False))
+        singles = tuple((b - a) * 1e-9 for a, b in pairwise(stamps))
         return Repeat(stamps[0] * 1e-9, (stamps[-1] - stamps[0]) * 1e-9, singles)
 
 

@@ -22,7 +22,8 @@ from bench.clocks import Clock, CudaClock, HostClock, Step
 from bench.forkserver import Emit
 from bench.measuring import measure
 from bench.records import Case, Check, Costs, InputStats, Limits, Measurement, Settings, StageTime, TraceSummary
-from workloads.work import STAGES, Work
+from workloads.spec import ModelSpec
+from workloads.work import STAGES, TableTouch, Work
 
 LLC_MULTIPLE = 4
 """Rotated inputs touch distinct rows of this many last-level caches, so that no row waits there for its next use."""
@@ -98,8 +99,7 @@ def _run_model(request: Request, emit: Emit) -> Result:
     import torch
 
     from workloads import batch as batches
-    from workloads import reference, steps
-    from workloads.models import load as load_model
+    from workloads import models, reference, steps
 
     case, watch = request.case, Stopwatch(emit)
     spec = case.model
@@ -128,13 +128,13 @@ def _run_model(request: Request, emit: Emit) -> Result:
         if not error <= tolerance:
             raise WrongResultError(f"{what}: largest error {error:.3g}, tolerance {tolerance:.3g}")
     del made
-    work = load_model(spec.variant).count_work(spec, case.batch_size, case.phase, touches)
+    work = models.count_work(spec, case.batch_size, case.phase, touches)
     step = steps.make_step(bundle)
     with gc_off():
         with watch.part("measure"):
             measurement = _measure(step, inputs, request, emit)
         with watch.part("trace"):
-            trace = _trace(lambda: steps.tracing(bundle), step, inputs, request, measurement)
+            trace = _trace(bundle.model, step, inputs, request, measurement)
     settings = read_settings(case, torch.is_grad_enabled() and case.phase == "train_step")
     return Result(
         measurement=measurement,
@@ -210,7 +210,7 @@ def _flush(llc_bytes: int, device: str) -> Callable[[], None]:
 
 
 def _trace(
-    tracing: Callable[[], Any], step: Step, inputs: Sequence[Any], request: Request, measurement: Measurement
+    model: Any, step: Step, inputs: Sequence[Any], request: Request, measurement: Measurement
 ) -> TraceSummary | None:
     """A bounded profiler pass of its own, on inputs the timed steps used too."""
     if request.trace_path is None or not request.limits.trace:
@@ -219,10 +219,13 @@ def _trace(
     from profiles.trace.reader import read_events
     from profiles.trace.stages import stage_times
 
+    from workloads.layers import set_tracing
+
     path, steps = Path(request.trace_path), request.limits.trace_steps
     feed = iter(list(inputs) * (1 + math.ceil((steps + 1) / len(inputs))))
-    with tracing():
-        capture(lambda: step(next(feed)), path, steps=steps, warmup=1, device=request.case.device)
+    set_tracing(model, True)
+    capture(lambda: step(next(feed)), path, steps=steps, warmup=1, device=request.case.device)
+    set_tracing(model, False)
     found = stage_times(read_events(path), STAGES, steps)
     timed_s = sorted(measurement.times_s)[len(measurement.times_s) // 2]
     stages = {
@@ -271,22 +274,23 @@ def num_batches(request: Request) -> int:
     return max(2, min(enough, covering, int(affordable)))
 
 
-def input_stats(spec: Any, made: Sequence[Any], touches: Sequence[Any], llc_bytes: int) -> InputStats:
+def input_stats(spec: ModelSpec, made: Sequence[Any], touches: Sequence[TableTouch], llc_bytes: int) -> InputStats:
     """What the inputs really are; residency compares the bytes they touch with the last-level cache."""
-    from workloads.batch import length_stats, top_rows_mass
+    from workloads.batch import achieved
 
     lookups = sum(t.lookups for t in touches)
     unique = sum(t.unique_rows for t in touches)
     touched = sum(t.rotation_unique_rows * table.row_bytes for t, table in zip(touches, spec.tables, strict=True))
-    mean_length, p99_length = length_stats(made)
+    found = achieved(spec, made)
+    share = [t.lookups / max(lookups, 1) for t in touches]
     return InputStats(
         num_batches=len(made),
         lookups_per_step=lookups,
         unique_rows_per_step=unique,
         unique_frac=unique / max(lookups, 1),
-        mean_length=mean_length,
-        p99_length=p99_length,
-        top_1pct_mass=top_rows_mass(spec, made),
+        mean_length=sum(a.length_mean for a in found) / len(found),
+        p99_length=max(a.length_p99 for a in found),
+        top_1pct_mass=sum(s * a.top1_frac for s, a in zip(share, found, strict=True)),
         rotation_unique_bytes=touched,
         llc_bytes=llc_bytes,
         residency=residency(touched, llc_bytes),

@@ -47,12 +47,27 @@ class Case(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     def key(self) -> str:
         """Identity of the case: readable words and a hash of every field."""
-        digest = hashlib.sha256(msgspec.json.encode(self, order="deterministic")).hexdigest()[:10]
-        phase = "train" if self.phase == "train_step" else "fwd"
+        digest = hashlib.sha256(msgspec.json.encode(self, order="deterministic")).hexdigest()[:8]
         if self.model is None:
-            name = (self.code or "code").rpartition(":")[2]
-            return f"{name}-{phase}-{digest}"
-        return f"{self.model.name}-{self.backend}-{phase}-b{self.batch_size}-{digest}"
+            return f"{(self.code or 'code').rpartition(':')[2]}-{digest}"
+        phase = "train" if self.phase == "train_step" else "fwd"
+        return f"{self.model.name}-{_shape(self.model)}-{self.backend}-{phase}-b{self.batch_size}-{digest}"
+
+
+def _shape(model: ModelSpec) -> str:
+    """The tables in a few characters: 8x1Mx64, or 26 tables of several sizes as 26t."""
+    shapes = {(t.num_rows, t.dim) for t in model.tables}
+    if len(shapes) > 1:
+        return f"{len(model.tables)}t"
+    rows, dim = shapes.pop()
+    return f"{len(model.tables)}x{_short(rows)}x{dim}"
+
+
+def _short(number: int) -> str:
+    for size, letter in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
+        if number >= size and number % (size // 10) == 0:
+            return f"{number / size:g}{letter}"
+    return str(number)
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -148,8 +163,9 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
 
     times_s: mean step time of each repeat. event_times_s: the same by device events (CUDA), else empty.
     step_times_s: single steps (at most 20,000 kept, in order) for latency percentiles. started_s: start of each
-    repeat relative to the first, which began at origin_s on the host's monotonic clock (telemetry shares it). stopped_by: precision, time_budget or max_repeats.
-    flags: what limits trust, as code words (not_steady, faults, bimodal, host_bound, ...).
+    repeat relative to the first, which began at origin_s on the host's monotonic clock (telemetry shares it).
+    stopped_by: precision, time_budget or max_repeats. flags: what limits trust, as code words (not_steady,
+    imprecise, page_faults, bimodal, host_bound).
     """
 
     times_s: tuple[float, ...]

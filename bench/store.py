@@ -31,7 +31,7 @@ LIFTS: dict[int, Lift] = {}
 
 
 def new_run_dir(root: Path, name: str) -> Path:
-    """Make and return an empty run folder `<utc>-<name>-<4 hex>` below `root`. Raises UsageError if it can't be made."""
+    """Make an empty run folder `<utc>-<name>-<4 hex>` below `root`. Raises UsageError where it can't be made."""
     stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%SZ")
     run_dir = root / f"{stamp}-{name}-{secrets.token_hex(2)}"
     try:
@@ -165,7 +165,7 @@ class Appender:
 @contextlib.contextmanager
 def machine_lock() -> Iterator[None]:
     """Hold this machine for one benchmark. Raises UsageError naming the holder's pid where it is taken."""
-    path = Path(os.environ.get("DLRM_BENCH_LOCK", "/tmp/dlrm-bench.lock"))  # noqa: S108 - one per machine, not per user
+    path = Path(os.environ.get("DLRM_BENCH_LOCK", "/tmp/dlrm-bench.lock"))
     holder = path.with_suffix(".pid")
     lock = filelock.FileLock(path, mode=0o666)
     try:

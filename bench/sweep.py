@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
+from profiles.telemetry import Telemetry, samplers_for
 
 from bench import store
 from bench.errors import UsageError
@@ -20,7 +21,6 @@ from bench.pool import Ending, Pool
 from bench.records import SCHEMA_VERSION, Case, Channel, Limits, Manifest, Outcome, Record
 from profiles.allocator import environment_for
 from profiles.machine import Machine
-from profiles.telemetry import Telemetry, samplers_for
 
 ROOT = Path(__file__).parent.parent
 CODE_PACKAGES = ("bench", "workloads", "profiles")

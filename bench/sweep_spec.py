@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import msgspec
 
 from bench.records import Case, Limits
-from workloads import presets
+from workloads import backends, presets
 from workloads.spec import MODEL_AXES, TABLE_AXES, ModelSpec, SpecError, unknown, with_axis
 
 SWEEPS = Path(presets.__file__).parent.parent / "sweeps"
@@ -192,7 +193,7 @@ def _grid_cases(grid: Grid) -> Iterable[Case]:
 
 
 def make_case(preset: str | None, code: str | None, settings: Mapping[str, Scalar]) -> Case:
-    """One case: a preset (or a user's `path.py:function`) with settings applied in the order given. Raises SpecError."""
+    """One case: a preset or a user's `path.py:function`, settings applied in the order given. Raises SpecError."""
     settings = dict(settings)
     preset = str(settings.pop("preset", preset or "")) or None
     if (preset is None) == (code is None):
@@ -208,6 +209,7 @@ def make_case(preset: str | None, code: str | None, settings: Mapping[str, Scala
     spec: ModelSpec = chosen.spec
     for name, value in rest.items():
         spec = with_axis(spec, name, value)
+    presets.check_names(spec)
     return _case({"model": spec, "batch_size": chosen.batch_size} | fields)
 
 
@@ -227,14 +229,16 @@ def _case(fields: Mapping[str, Any]) -> Case:
         problem, _, path = str(error).partition(" - at `")
         field = path.rstrip("`").removeprefix("$.")
         raise SpecError(field, fields.get(field), problem) from None
-    _require_positive(case)
+    _check(case)
     return case
 
 
-def _require_positive(case: Case) -> None:
+def _check(case: Case) -> None:
+    if case.backend not in backends.names():
+        raise unknown("backend", case.backend, backends.names())
     if case.batch_size < 1:
         raise SpecError("batch_size", case.batch_size, "a whole number above 0")
     if case.num_threads < 0:
         raise SpecError("num_threads", case.num_threads, "0 (every CPU) or a whole number above 0")
-    if not (case.device == "cpu" or case.device == "cuda" or case.device.startswith("cuda:")):
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", case.device):
         raise unknown("device", case.device, ["cpu", "cuda", "cuda:0"])

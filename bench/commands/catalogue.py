@@ -40,11 +40,11 @@ def _backends() -> list[Row]:
 
 
 def _indices() -> list[Row]:
-    return [{"name": name, "about": _first_line(law.__doc__)} for name, law in indices.LAWS.items()]
+    return [{"name": name} for name in indices.names()]
 
 
 def _lengths() -> list[Row]:
-    return [{"name": name, "about": _first_line(law.__doc__)} for name, law in lengths.LAWS.items()]
+    return [{"name": name} for name in lengths.names()]
 
 
 def _metrics() -> list[Row]:

@@ -128,7 +128,7 @@ def surroundings(machine: Machine) -> Surroundings:
     """What can run on this machine now."""
     from profiles.probes.memory import available_bytes
     from workloads.backends import load as load_backend
-    from workloads.memory import memory_needed
+    from workloads.describe import memory_needed
 
     def unavailable(case: Case) -> str | None:
         if case.device.startswith("cuda") and not machine.gpus:
@@ -142,7 +142,7 @@ def surroundings(machine: Machine) -> Surroundings:
     def needed(case: Case) -> dict[str, int]:
         if case.model is None:
             return {}
-        return memory_needed(case.model, case.batch_size, case.phase, case.backend, case.dtype)
+        return memory_needed(case.model, case.batch_size, case.phase, case.backend, case.dtype, case.optimizer)
 
     return Surroundings(memory_available_bytes=available_bytes(), unavailable=unavailable, memory_needed=needed)
 
