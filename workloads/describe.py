@@ -36,7 +36,7 @@ def _stage(stage: StageWork) -> dict[str, int]:
 
 
 def memory_needed(
-    spec: ModelSpec, batch_size: int, phase: str, backend: str, dtype: str, optimizer: str = "sgd"
+    spec: ModelSpec, batch_size: int, phase: str, backend: str, dtype: str, *, optimizer: str = "sgd"
 ) -> dict[str, int]:
     """Bytes that one case needs, by part; one batch of inputs (a rotation holds several).
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -29,6 +30,10 @@ class Annotated(nn.Module):
         self.embedding = embedding
         self.annotate: Annotate = silent
 
+    def rank(self, dense: Tensor, pooled: Tensor) -> Tensor:
+        """What follows the embedding: output from dense features (B, num_dense) and pooled rows (B, sum D)."""
+        raise NotImplementedError
+
     def dense_modules(self) -> list[nn.Module]:
         """The modules outside the embedding, which alone take the dense dtype."""
         return [m for name, m in self.named_children() if name != "embedding"]
@@ -46,7 +51,7 @@ def set_tracing(model: Annotated, on: bool) -> None:
 def mlp(widths: Sequence[int], last_relu: bool) -> nn.Sequential:
     """Linear layers widths[0] -> widths[1] -> ..., ReLU between them and, where asked, after the last."""
     layers: list[nn.Module] = []
-    for width_in, width_out in zip(widths[:-1], widths[1:], strict=True):
+    for width_in, width_out in pairwise(widths):
         layers += [nn.Linear(width_in, width_out), nn.ReLU()]
     return nn.Sequential(*layers) if last_relu else nn.Sequential(*layers[:-1])
 
@@ -89,9 +94,7 @@ class Ranker(Annotated):
     forward(dense (B, num_dense), embedding inputs) -> logits (B,).
     """
 
-    def __init__(
-        self, embedding: Embedding, bottom: nn.Module | None, interaction: nn.Module, top: nn.Module
-    ) -> None:
+    def __init__(self, embedding: Embedding, bottom: nn.Module | None, interaction: nn.Module, top: nn.Module) -> None:
         super().__init__(embedding)
         self.bottom, self.interaction, self.top = bottom, interaction, top
 
@@ -119,4 +122,8 @@ class Pooled(Annotated):
         """See the class."""
         with self.annotate("embedding"):
             pooled: Tensor = self.embedding(inputs)
+        return self.rank(dense, pooled)
+
+    def rank(self, dense: Tensor, pooled: Tensor) -> Tensor:
+        """The pooled rows as they are."""
         return pooled

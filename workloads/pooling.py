@@ -74,7 +74,7 @@ class Embedding(nn.Module):
     def _by_table(self, outputs: list[Tensor]) -> list[Tensor]:
         split: dict[int, Tensor] = {}
         for group, output in zip(self.groups, outputs, strict=True):
-            split |= zip(group, output.split([self.tables[t].dim for t in group], dim=1), strict=True)
+            split |= zip(group, torch.split(output, [self.tables[t].dim for t in group], dim=1), strict=True)
         return [split[t] for t in range(len(self.tables))]
 
     def look_up(self, g: int, bags: Bags) -> Tensor:
@@ -127,7 +127,7 @@ class GroupedBags(Embedding):
         views: dict[int, Tensor] = {}
         for group, bag in zip(self.groups, self.bags, strict=True):
             rows = [self.tables[t].num_rows for t in group]
-            views |= zip(group, bag.get_parameter("weight").detach().split(rows), strict=True)
+            views |= zip(group, torch.split(bag.get_parameter("weight").detach(), rows), strict=True)
         return [views[t] for t in range(len(self.tables))]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import msgspec
 
@@ -12,6 +12,8 @@ Pooling = Literal["sum", "mean"]
 Interaction = Literal["dot", "cat"]
 
 MAX_ROWS = 2**40
+
+_Spec = TypeVar("_Spec", bound=msgspec.Struct)
 
 
 class SpecError(ValueError):
@@ -178,7 +180,7 @@ def with_axis(spec: ModelSpec, axis: str, value: Any) -> ModelSpec:
     return _replace(spec, changes)
 
 
-def _replace(struct: Any, changes: dict[str, Any]) -> Any:
+def _replace(struct: _Spec, changes: dict[str, Any]) -> _Spec:
     """A copy with `changes`, types checked as when read from a file."""
     plain = {f: getattr(struct, f) for f in struct.__struct_fields__} | changes
     try:

@@ -61,6 +61,7 @@ Step = Callable[[Prepared], Tensor]
 def build_model(
     spec: ModelSpec,
     backend: str = "bag",
+    *,
     device: str = "cpu",
     dtype: str = "float32",
     phase: str = "forward",
@@ -77,6 +78,8 @@ def build_model(
     if dtype not in DTYPES:
         raise unknown("dtype", dtype, list(DTYPES))
     training = is_training(phase)
+    if training and dtype == "float16":
+        raise SpecError("dtype", dtype, "training in float16 needs loss scaling, which is not there; try 'bfloat16'")
     reason = backends.load(backend).available(device, phase)
     if reason:
         raise SpecError("backend", backend, reason)

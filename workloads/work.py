@@ -84,9 +84,7 @@ def line_bytes(row_bytes: int) -> int:
     return math.ceil(row_bytes / LINE_BYTES) * LINE_BYTES
 
 
-def make_work(
-    spec: ModelSpec, batch_size: int, touches: tuple[TableTouch, ...], stages: dict[str, StageWork]
-) -> Work:
+def make_work(spec: ModelSpec, batch_size: int, touches: tuple[TableTouch, ...], stages: dict[str, StageWork]) -> Work:
     """Work from its stages, with lookups and mean row bytes of the embedding."""
     lookups = math.fsum(t.lookups for t in touches)
     looked_up = math.fsum(t.lookups * s.row_bytes for s, t in zip(spec.tables, touches, strict=True))
@@ -159,7 +157,7 @@ def mlp_work(
 
 
 def dot_work(
-    num_vectors: int, dim: int, num_pairs: int, width_out: int, batch_size: int, phase: str, dense_bytes: int
+    num_vectors: int, dim: int, num_pairs: int, width_out: int, *, batch_size: int, phase: str, dense_bytes: int
 ) -> StageWork:
     """All pairs of F vectors by one F x F product per sample, of which `num_pairs` are kept; `width_out` goes on.
 

@@ -57,7 +57,7 @@ def missing_device(device: str) -> str | None:
     """The reason text where torch cannot run on `device`, found without initialising CUDA."""
     if device == "cpu":
         return None
-    if device.split(":")[0] != "cuda":
+    if device.split(":", maxsplit=1)[0] != "cuda":
         return f"device {device!r} is not known; known: cpu, cuda"
     import torch
 

@@ -10,8 +10,8 @@ from workloads.spec import ModelSpec
 from workloads.work import TableTouch, Work
 
 if TYPE_CHECKING:
-    from workloads.pooling import Embedding
     from workloads.layers import Annotated
+    from workloads.pooling import Embedding
 
 
 class Variant(Protocol):

@@ -94,7 +94,13 @@ def _interaction_work(spec: ModelSpec, batch_size: int, phase: str, dense_bytes:
     if spec.interaction == "cat":
         return cat_work(width_in, batch_size, phase, dense_bytes)
     return dot_work(
-        num_vectors(spec), spec.tables[0].dim, num_pairs(spec), interaction_width(spec), batch_size, phase, dense_bytes
+        num_vectors(spec),
+        spec.tables[0].dim,
+        num_pairs(spec),
+        interaction_width(spec),
+        batch_size=batch_size,
+        phase=phase,
+        dense_bytes=dense_bytes,
     )
 
 

@@ -23,9 +23,7 @@ def count_work(
     spec: ModelSpec, batch_size: int, phase: str, touches: tuple[TableTouch, ...], dense_bytes: int = 4
 ) -> Work:
     """The one stage `embedding`; with a fused optimizer its update is part of it."""
-    return make_work(
-        spec, batch_size, touches, {"embedding": embedding_work(spec.tables, batch_size, phase, touches)}
-    )
+    return make_work(spec, batch_size, touches, {"embedding": embedding_work(spec.tables, batch_size, phase, touches)})
 
 
 def dense_parameters(spec: ModelSpec) -> int:

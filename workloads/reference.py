@@ -1,0 +1,300 @@
+"""The float64 reference that a case must agree with before it is timed. Imports torch and scipy.
+
+Pooling is a product with a sparse matrix (B bags x u distinct rows), its gradient the product with the transpose:
+other kernels than any backend's. Only touched rows are copied, one table at a time. The dense part is a float64 copy
+of the model's own modules.
+
+Errors are relative to what the rounding of a sum can be: for pooled rows and logits the sum of absolute terms, for
+updated rows the row plus the absolute gradients that went into it. Gradients of the dense part are compared by their
+L2 norm and with a wider tolerance: a pre-activation within rounding of zero may pass its ReLU in one precision and not
+in the other, which changes one unit of one sample entirely.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import sparse
+from torch import Tensor, nn
+from torch.nn import functional
+
+from workloads.batch import Batch, TableInput
+from workloads.layers import Annotated
+from workloads.spec import TableSpec
+from workloads.steps import ModelBundle, Prepared, Step, make_step
+from workloads.work import is_training
+
+Floats = NDArray[np.float64]
+
+TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float16: 1e-2}
+GRADIENT_TOLERANCE = {torch.float32: 1e-2, torch.bfloat16: 0.25, torch.float16: 0.25}
+ROW_TOLERANCE = 1e-5
+CHECK_RATE = 0.05
+ADAGRAD_EPS = 1e-8
+
+
+class Checked(NamedTuple):
+    """The comparison that came closest to failing: its relative error, the tolerance, and what was compared."""
+
+    max_error: float
+    tolerance: float
+    what: str
+
+    @property
+    def ok(self) -> bool:
+        """Whether the case agrees with the reference; a NaN does not."""
+        return self.max_error <= self.tolerance
+
+    @property
+    def ratio(self) -> float:
+        """Error over tolerance; infinite for NaN."""
+        return math.inf if math.isnan(self.max_error) else self.max_error / self.tolerance
+
+
+@dataclass(frozen=True)
+class Touched:
+    """One table's part of a batch: distinct rows (u,) and the matrix (B, u) that pools them."""
+
+    rows: NDArray[np.int64]
+    pool: Any
+
+
+def touched(table: TableSpec, part: TableInput) -> Touched:
+    """Distinct rows and pooling matrix: entry 1, 1/length for means, the weight where weighted."""
+    rows, position = np.unique(part.indices, return_inverse=True)
+    lengths = np.diff(part.offsets)
+    factors = np.ones(part.indices.size)
+    if table.pooling == "mean":
+        factors = np.repeat(1.0 / np.maximum(lengths, 1), lengths)
+    if table.weighted and part.weights is not None:
+        factors = part.weights.astype(np.float64)
+    shape = (lengths.size, rows.size)
+    return Touched(rows, sparse.csr_array((factors, position.reshape(-1), part.offsets), shape=shape))
+
+
+def pooled_reference(bundle: ModelBundle, batch: Batch) -> tuple[Floats, Floats]:
+    """Pooled rows (B, sum of dims) and, in the same shape, the sums of absolute terms."""
+    pooled, scale = [], []
+    weights = bundle.model.embedding.table_weights()
+    for t, table in enumerate(bundle.spec.tables):
+        part = touched(table, batch.table(t))
+        rows = _take(weights[t], part.rows).astype(np.float64)
+        pooled.append(part.pool @ rows)
+        scale.append(part.pool @ np.abs(rows))
+    return np.concatenate(pooled, axis=1), np.concatenate(scale, axis=1)
+
+
+def forward_reference(bundle: ModelBundle, batch: Batch) -> Tensor:
+    """Output in float64: logits (B,), or pooled rows (B, sum of dims) for the embedding-only model."""
+    pooled, _ = pooled_reference(bundle, batch)
+    with torch.no_grad():
+        return dense_copy(bundle.model).rank(_dense_input(bundle, batch), torch.from_numpy(pooled))
+
+
+def dense_copy(model: Annotated) -> Annotated:
+    """The model in float64 on the CPU, without its embedding."""
+    twin = copy.deepcopy(model, {id(model.embedding): nn.Identity()})
+    return twin.double().cpu()
+
+
+def train_reference(bundle: ModelBundle, batch: Batch) -> tuple[Tensor, list[Tensor]]:
+    """Gradients in float64 of one step: of the pooled rows (B, sum of dims), and of each dense parameter."""
+    pooled, _ = pooled_reference(bundle, batch)
+    twin = dense_copy(bundle.model)
+    leaf = torch.from_numpy(pooled).requires_grad_()
+    labels = torch.from_numpy(batch.labels).double()
+    return _gradients(bundle, twin, _dense_input(bundle, batch), leaf, labels)
+
+
+def updated_rows(rows: Floats, gradient: Floats, learning_rate: float, optimizer: str) -> Floats:
+    """Rows (u, D) after one step of SGD, or of row-wise Adagrad from a zero state (one mean square per row)."""
+    if optimizer == "rowwise_adagrad":
+        gradient = gradient / (_row_rms(gradient)[:, None] + ADAGRAD_EPS)
+    return rows - learning_rate * gradient
+
+
+def check(bundle: ModelBundle, batch: Batch, step: Step | None = None) -> Checked:
+    """Run one real step of the bundle's phase and compare it; the worst comparison comes back.
+
+    `step` is what will be timed (default: make_step). After a train step's check the tables, dense parameters,
+    learning rates and optimizer state are put back.
+    """
+    step = step or make_step(bundle)
+    inputs = bundle.prepare(batch)
+    found = list(_check_forward(bundle, batch, inputs, None if is_training(bundle.phase) else step))
+    if is_training(bundle.phase):
+        found += _check_train(bundle, batch, inputs, step)
+    return max(found, key=lambda c: c.ratio)
+
+
+def _check_forward(bundle: ModelBundle, batch: Batch, inputs: Prepared, step: Step | None) -> Iterator[Checked]:
+    tolerance = TOLERANCE[bundle.dtype]
+    pooled, scale = pooled_reference(bundle, batch)
+    with torch.no_grad():
+        actual = _numpy(bundle.model.embedding(inputs.lookups))
+        output = step(inputs) if step else bundle.model(inputs.dense, inputs.lookups)
+    yield Checked(_relative(actual - pooled, scale), tolerance, "pooled rows")
+    if bundle.spec.variant == "embedding":
+        yield Checked(_relative(_numpy(output) - pooled, scale), tolerance, "output")
+        return
+    logits, logit_scale = _logits(dense_copy(bundle.model), _dense_input(bundle, batch), torch.from_numpy(pooled))
+    yield Checked(_relative(_numpy(output) - logits, logit_scale), tolerance, "logits")
+
+
+def _logits(twin: Annotated, dense: Tensor, pooled: Tensor) -> tuple[Floats, Floats]:
+    """Logits (B,) and the sums of absolute terms in the layer that gives them."""
+    scales: list[Tensor] = []
+
+    def note(layer: nn.Module, args: tuple[Tensor, ...]) -> None:
+        weight, bias = layer.get_parameter("weight"), layer.get_parameter("bias")
+        scales.append((args[0].abs() @ weight.abs().T + bias.abs()).squeeze(1))
+
+    last = [m for m in twin.modules() if isinstance(m, nn.Linear)][-1]
+    with torch.no_grad():
+        handle = last.register_forward_pre_hook(note)
+        logits = twin.rank(dense, pooled)
+        handle.remove()
+    return logits.numpy(), scales[0].numpy()
+
+
+def _check_train(bundle: ModelBundle, batch: Batch, inputs: Prepared, step: Step) -> list[Checked]:
+    expected_pooled, expected_dense = train_reference(bundle, batch)
+    upstream = _actual_upstream(bundle, inputs)
+    wide = GRADIENT_TOLERANCE[bundle.dtype]
+    found = [Checked(_l2(upstream - expected_pooled.numpy(), expected_pooled.numpy()), wide, "gradient of pooled rows")]
+    weights = bundle.model.embedding.table_weights()
+    parts = [touched(t, batch.table(i)) for i, t in enumerate(bundle.spec.tables)]
+    before = [_take(w, p.rows) for w, p in zip(weights, parts, strict=True)]
+    dense_before = [p.detach().clone() for p in bundle.model.dense_parameters()]
+    table_rate = _table_rate(bundle, upstream)
+    dense_rate = 1.0 / max([float(g.abs().max()) for g in expected_dense] + [1e-30])
+    with _rates(bundle, table_rate, dense_rate):
+        step(inputs)
+    found += _check_tables(bundle, parts, before, upstream, table_rate)
+    found += _check_dense(bundle, dense_before, expected_dense, dense_rate)
+    _restore(bundle, parts, before, dense_before)
+    return found
+
+
+def _table_rate(bundle: ModelBundle, upstream: Floats) -> float:
+    """A learning rate at which rows move by about their own size: at usual ones float32 would round it all away."""
+    if bundle.optimizer == "rowwise_adagrad":
+        return CHECK_RATE
+    return CHECK_RATE / max(float(np.abs(upstream).max()), 1e-30)
+
+
+def _check_tables(
+    bundle: ModelBundle, parts: list[Touched], before: list[NDArray[np.float32]], upstream: Floats, rate: float
+) -> Iterator[Checked]:
+    """Rows after the step against the update by the gradient `upstream` (B, sum of dims) that reached the tables."""
+    ends = np.cumsum([t.dim for t in bundle.spec.tables])
+    weights = bundle.model.embedding.table_weights()
+    for t, (table, part) in enumerate(zip(bundle.spec.tables, parts, strict=True)):
+        arriving = upstream[:, ends[t] - table.dim : ends[t]]
+        gradient = part.pool.T @ arriving
+        absolute = part.pool.T @ np.abs(arriving).max(axis=1)
+        if bundle.optimizer == "rowwise_adagrad":
+            absolute = absolute / (_row_rms(gradient) + ADAGRAD_EPS)
+        expected = updated_rows(before[t].astype(np.float64), gradient, rate, bundle.optimizer or "sgd")
+        error = _take(weights[t], part.rows) - expected
+        scale = np.abs(before[t]).max(axis=1, initial=0.0) + rate * absolute
+        yield Checked(_relative(error, scale[:, None]), ROW_TOLERANCE, f"updated rows of table {table.name!r}")
+
+
+def _check_dense(bundle: ModelBundle, before: list[Tensor], gradients: list[Tensor], rate: float) -> Iterator[Checked]:
+    names = [name for name, _ in bundle.model.named_parameters() if not name.startswith("embedding.")]
+    wide, eps = GRADIENT_TOLERANCE[bundle.dtype], torch.finfo(bundle.dtype).eps
+    moved = zip(names, bundle.model.dense_parameters(), before, gradients, strict=True)
+    for name, parameter, old, gradient in moved:
+        change = rate * gradient.numpy()
+        error = _numpy(parameter) - (_numpy(old) - change)
+        rounding = eps / wide * float(np.linalg.norm(_numpy(old)))
+        yield Checked(_l2(error, change, rounding), wide, f"updated parameter {name!r}")
+
+
+def _restore(
+    bundle: ModelBundle, parts: list[Touched], before: list[NDArray[np.float32]], dense_before: list[Tensor]
+) -> None:
+    embedding = bundle.model.embedding
+    with torch.no_grad():
+        for weight, part, rows in zip(embedding.table_weights(), parts, before, strict=True):
+            weight[torch.from_numpy(part.rows).to(weight.device)] = torch.from_numpy(rows).to(weight.device)
+        for parameter, old in zip(bundle.model.dense_parameters(), dense_before, strict=True):
+            parameter.copy_(old)
+    embedding.reset_optimizer_state()
+    if bundle.dense_optimizer is not None:
+        bundle.dense_optimizer.zero_grad(set_to_none=True)
+
+
+@contextmanager
+def _rates(bundle: ModelBundle, table_rate: float, dense_rate: float) -> Iterator[None]:
+    """Learning rates for the check, the bundle's own afterwards."""
+    _set_rates(bundle, table_rate, dense_rate)
+    try:
+        yield
+    finally:
+        _set_rates(bundle, bundle.learning_rate, bundle.learning_rate)
+
+
+def _set_rates(bundle: ModelBundle, table_rate: float, dense_rate: float) -> None:
+    bundle.model.embedding.set_learning_rate(table_rate)
+    dense = {id(p) for p in bundle.model.dense_parameters()}
+    for group in bundle.dense_optimizer.param_groups if bundle.dense_optimizer else []:
+        group["lr"] = dense_rate if id(group["params"][0]) in dense else table_rate
+
+
+def _actual_upstream(bundle: ModelBundle, inputs: Prepared) -> Floats:
+    """The gradient that reaches the embedding in the case's own precision (B, sum of dims)."""
+    with torch.no_grad():
+        pooled = bundle.model.embedding(inputs.lookups)
+    gradient, _ = _gradients(bundle, bundle.model, inputs.dense, pooled.requires_grad_(), inputs.labels)
+    return _numpy(gradient)
+
+
+def _gradients(
+    bundle: ModelBundle, model: Annotated, dense: Tensor, pooled: Tensor, labels: Tensor
+) -> tuple[Tensor, list[Tensor]]:
+    """Gradients of the loss by `pooled` and by each dense parameter; ones where the model is the embedding alone."""
+    if bundle.spec.variant == "embedding":
+        return torch.ones_like(pooled), []
+    logits = model.rank(dense, pooled)
+    logits = logits.float() if logits.dtype != torch.float64 else logits
+    loss = functional.binary_cross_entropy_with_logits(logits, labels)
+    first, *rest = torch.autograd.grad(loss, [pooled, *model.dense_parameters()])
+    return first, rest
+
+
+def _dense_input(bundle: ModelBundle, batch: Batch) -> Tensor:
+    """Dense features as the case sees them (rounded to its dtype), in float64."""
+    return torch.from_numpy(batch.dense).to(bundle.dtype).double()
+
+
+def _take(weight: Tensor, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    taken: NDArray[np.float32] = weight[torch.from_numpy(rows).to(weight.device)].cpu().numpy()
+    return taken
+
+
+def _numpy(tensor: Tensor) -> Floats:
+    values: Floats = tensor.detach().double().cpu().numpy()
+    return values
+
+
+def _row_rms(gradient: Floats) -> Floats:
+    return np.asarray(np.sqrt(np.mean(gradient * gradient, axis=1)))
+
+
+def _relative(error: Floats, scale: Floats) -> float:
+    """Largest error over its scale; NaN stays NaN."""
+    return float(np.max(np.abs(error) / (scale + 1e-30), initial=0.0))
+
+
+def _l2(error: Floats, expected: Floats, extra: float = 0.0) -> float:
+    return float(np.linalg.norm(error) / (np.linalg.norm(expected) + extra + 1e-30))
