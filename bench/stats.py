@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from statistics import median
 from typing import NamedTuple
 
 CONFIDENCE = 0.95
 MAX_DIGITS = 4
-BIMODAL_MIN_VALUES = 8
+BIMODAL_MIN_VALUES = 12
 BIMODAL_MIN_SIDE_FRAC = 0.2
 BIMODAL_MIN_GAP_FRAC = 0.6
 BIMODAL_MIN_DISTANCE_FRAC = 0.05
@@ -50,7 +51,7 @@ def lag1_autocorrelation(values: Sequence[float]) -> float:
     total = math.fsum(d * d for d in deviations)
     if total == 0.0:
         return 0.0
-    return math.fsum(a * b for a, b in zip(deviations, deviations[1:], strict=False)) / total
+    return math.fsum(a * b for a, b in pairwise(deviations)) / total
 
 
 def effective_size(values: Sequence[float]) -> float:
@@ -129,7 +130,7 @@ def is_bimodal(values: Sequence[float]) -> bool:
     """Whether the values fall into two groups with empty ground between them.
 
     True where some split leaves a fifth of the values on either side, the group means lie 5 % of the median apart and
-    60 % of that distance is empty. Fewer than 8 values are never called bimodal.
+    60 % of that distance is empty. Fewer than 12 values are never called bimodal.
     """
     ordered = sorted(values)
     count = len(ordered)

@@ -1,0 +1,470 @@
+"""The metric table: name, unit, better, formula(record, machine). Formulas over raw times; nothing is stored.
+
+Byte rates divide the embedding stage's bytes of a step (docs/method/work.md) by the time of the whole step, so a
+model's other stages lower them; `embedding_*` divide by the embedding stage's own time, where a trace gave it. The
+trace is a pass of its own: a stage's time is its share of the profiled step times the timed step's median.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from statistics import fmean, median
+from typing import Any, Literal, NamedTuple
+
+import msgspec
+
+from bench import stats
+from bench.records import Channel, Measurement, Record
+from profiles.machine import Ceilings, Machine
+from profiles.roofline import gather_roof, gemm_roof, stream_roof
+from workloads.work import StageWork
+
+Value = float | tuple[float, float] | None
+Formula = Callable[[Record, Machine], Value]
+Bound = Literal["gather", "stream", "compute"]
+
+ROOF_TOLERANCE = 1.1
+"""A step faster than its lower bound by more than this factor was not doing the counted work."""
+
+
+class Metric(NamedTuple):
+    """One entry of the table. `better` is higher, lower or none (a fact, not a goal); unit '' is a plain number."""
+
+    name: str
+    unit: str
+    better: Literal["higher", "lower", "none"]
+    formula: Formula
+    description: str
+
+
+class StageRoof(NamedTuple):
+    """Least seconds a stage can take on this machine's measured ceilings, and the ceiling that sets it."""
+
+    seconds: float
+    bound: Bound
+
+
+# Times
+
+
+def _measured(formula: Callable[[Measurement], Value]) -> Formula:
+    """A formula over the measurement alone; None where nothing was measured."""
+
+    def of_record(record: Record, machine: Machine) -> Value:
+        return formula(record.measurement) if record.measurement and record.measurement.times_s else None
+
+    return of_record
+
+
+def step_s(record: Record) -> float | None:
+    """Median over repeats of the mean step time, in seconds."""
+    found = record.measurement
+    return median(found.times_s) if found and found.times_s else None
+
+
+def _latency(fraction: float) -> Formula:
+    return _measured(lambda m: stats.quantile(m.step_times_s, fraction) if m.step_times_s else None)
+
+
+def _per_second(amount: Callable[[Record], float | None]) -> Formula:
+    """An amount per step, over the step time."""
+
+    def of_record(record: Record, machine: Machine) -> Value:
+        count, seconds = amount(record), step_s(record)
+        return None if count is None or not seconds else count / seconds
+
+    return of_record
+
+
+def _steps_timed(measurement: Measurement) -> int:
+    return measurement.steps_per_repeat * len(measurement.times_s)
+
+
+def _timed_s(measurement: Measurement) -> float:
+    return measurement.steps_per_repeat * math.fsum(measurement.times_s)
+
+
+# Work
+
+
+def _samples(record: Record) -> float | None:
+    return record.work.samples if record.work else None
+
+
+def _lookups(record: Record) -> float | None:
+    return record.work.lookups if record.work else None
+
+
+def _flops(record: Record) -> float | None:
+    return record.work.total("flops") if record.work else None
+
+
+def _embedding(field: str) -> Callable[[Record], float | None]:
+    """One byte count of the embedding stage."""
+
+    def of_record(record: Record) -> float | None:
+        stage = record.work.stages.get("embedding") if record.work else None
+        return getattr(stage, field) if stage else None
+
+    return of_record
+
+
+def _intensity(record: Record, machine: Machine) -> Value:
+    moved = record.work.total("bytes_compulsory") if record.work else 0
+    return record.work.total("flops") / moved if record.work and moved else None
+
+
+def stage_step_s(record: Record, stage: str) -> float | None:
+    """Seconds of one stage within the timed step: its share of the profiled step times the median step."""
+    found, seconds = record.trace.stages.get(stage) if record.trace else None, step_s(record)
+    return found.share_frac * seconds if found and seconds else None
+
+
+def _embedding_rate(field: str) -> Formula:
+    def of_record(record: Record, machine: Machine) -> Value:
+        moved, seconds = _embedding(field)(record), stage_step_s(record, "embedding")
+        return moved / seconds if moved is not None and seconds else None
+
+    return of_record
+
+
+# Roofs
+
+
+def ceilings_of(record: Record, machine: Machine) -> Ceilings | None:
+    """Measured ceilings of the device that the case ran on; 'cuda' is 'cuda:0'."""
+    device = record.case.device
+    return machine.ceilings.get(device) or machine.ceilings.get(f"{device}:0")
+
+
+def stage_roof(record: Record, stage: str, work: StageWork, ceilings: Ceilings) -> StageRoof:
+    """Least seconds of one stage: max(compulsory bytes / roof of its working set, FLOPs / GEMM peak).
+
+    The embedding's roof is the measured gather of its row size, that of other stages the stream.
+    """
+    assert record.work is not None
+    gathers = stage == "embedding" and record.work.row_bytes > 0 and bool(ceilings.gather)
+    if gathers:
+        rate = gather_roof(ceilings, round(record.work.row_bytes), work.working_set_bytes)
+    else:
+        rate = stream_roof(ceilings, work.working_set_bytes)
+    moving_s = work.bytes_compulsory / rate if rate else 0.0
+    computing_s = _computing_s(work, ceilings, record.case.dtype)
+    if computing_s > moving_s:
+        return StageRoof(computing_s, "compute")
+    return StageRoof(moving_s, "gather" if gathers else "stream")
+
+
+def _computing_s(work: StageWork, ceilings: Ceilings, dtype: str) -> float:
+    if not work.flops or dtype not in ceilings.gemm:
+        return 0.0
+    peak = gemm_roof(ceilings, dtype)
+    return work.flops / peak if peak else 0.0
+
+
+def stage_roofs(record: Record, machine: Machine) -> dict[str, StageRoof]:
+    """StageRoof per stage of the work; empty where work or ceilings are missing."""
+    ceilings = ceilings_of(record, machine)
+    if record.work is None or ceilings is None:
+        return {}
+    return {name: stage_roof(record, name, work, ceilings) for name, work in record.work.stages.items()}
+
+
+def roof_step_s(record: Record, machine: Machine) -> float | None:
+    """Lower bound of the step in seconds: the stages' least times, one after the other."""
+    total = math.fsum(roof.seconds for roof in stage_roofs(record, machine).values())
+    return total or None
+
+
+def _fraction_of_roof(record: Record, machine: Machine) -> Value:
+    least, seconds = roof_step_s(record, machine), step_s(record)
+    return least / seconds if least and seconds else None
+
+
+def _embedding_fraction_of_roof(record: Record, machine: Machine) -> Value:
+    found = stages(record, machine).get("embedding", {})
+    fraction: float | None = found.get("fraction_of_roof")
+    return fraction
+
+
+def gather_roof_bytes_per_s(record: Record, machine: Machine) -> float | None:
+    """Measured gather ceiling (bytes/s) for the row size and working set of the case."""
+    ceilings = ceilings_of(record, machine)
+    stage = record.work.stages.get("embedding") if record.work else None
+    if ceilings is None or not ceilings.gather or stage is None or record.work is None or not record.work.row_bytes:
+        return None
+    return gather_roof(ceilings, round(record.work.row_bytes), stage.working_set_bytes) or None
+
+
+# Memory, inputs, telemetry
+
+
+def _table_bytes(record: Record, machine: Machine) -> Value:
+    return record.case.model.table_bytes if record.case.model else None
+
+
+def _of_inputs(field: str) -> Formula:
+    return lambda record, machine: getattr(record.inputs, field) if record.inputs else None
+
+
+def during_repeats(record: Record, channel: Channel) -> list[float]:
+    """Values of a channel between the start of the first repeat and the end of the last (s after the first)."""
+    found = record.measurement
+    if found is None or not found.started_s:
+        return []
+    end = found.started_s[-1] + found.times_s[-1] * found.steps_per_repeat
+    return [v for t, v in zip(channel.times_s, channel.values, strict=False) if 0 <= t <= end and math.isfinite(v)]
+
+
+def _channels(record: Record, *words: str, suffix: str) -> list[Channel]:
+    return [c for c in record.telemetry if c.name.endswith(suffix) and any(w in c.name for w in words)]
+
+
+def _energy_j_per_step(record: Record, machine: Machine) -> Value:
+    """From energy counters where there are any, else mean power times the step; summed over devices."""
+    seconds = step_s(record)
+    if not seconds:
+        return None
+    counters = [w for c in _channels(record, "energy", suffix="_j") if (w := _counter_w(c)) is not None]
+    if counters:
+        return math.fsum(counters) * seconds
+    means = [fmean(v) for c in _channels(record, "power", suffix="_w") if (v := during_repeats(record, c))]
+    return math.fsum(means) * seconds if means else None
+
+
+def _counter_w(channel: Channel) -> float | None:
+    """Mean watts of an energy counter over its samples."""
+    if len(channel.values) < 2 or channel.times_s[-1] <= channel.times_s[0]:
+        return None
+    used = channel.values[-1] - channel.values[0]
+    return used / (channel.times_s[-1] - channel.times_s[0]) if used > 0 else None
+
+
+def _samples_per_j(record: Record, machine: Machine) -> Value:
+    energy, samples = _energy_j_per_step(record, machine), _samples(record)
+    return samples / energy if isinstance(energy, float) and energy > 0 and samples else None
+
+
+def _gpu_utilisation(record: Record, machine: Machine) -> Value:
+    found = [c for c in _channels(record, "gpu", suffix="_frac") if "util" in c.name and "mem" not in c.name]
+    values = [v for c in found for v in during_repeats(record, c)]
+    return fmean(values) if values else None
+
+
+METRICS: tuple[Metric, ...] = (
+    Metric("step_s_p50", "s", "lower", lambda r, m: step_s(r), "median over repeats of the mean step time"),
+    Metric(
+        "step_s_ci95",
+        "s",
+        "none",
+        _measured(lambda m: stats.median_interval(m.times_s)),
+        "95 % interval of step_s_p50 by order statistics, widened for autocorrelation",
+    ),
+    Metric("step_s_min", "s", "lower", _measured(lambda m: min(m.times_s)), "fastest repeat's mean step time"),
+    Metric("step_latency_s_p50", "s", "lower", _latency(0.5), "median of single steps"),
+    Metric("step_latency_s_p90", "s", "lower", _latency(0.9), "90th percentile of single steps"),
+    Metric("step_latency_s_p99", "s", "lower", _latency(0.99), "99th percentile of single steps"),
+    Metric("samples_per_s", "samples/s", "higher", _per_second(_samples), "rows of the batch per second of step time"),
+    Metric("lookups_per_s", "lookups/s", "higher", _per_second(_lookups), "embedding rows looked up per second"),
+    Metric(
+        "logical_bytes_per_s",
+        "B/s",
+        "higher",
+        _per_second(_embedding("bytes_logical")),
+        "embedding rows looked up, in bytes, over the whole step",
+    ),
+    Metric(
+        "algorithmic_bytes_per_s",
+        "B/s",
+        "higher",
+        _per_second(_embedding("bytes_algorithmic")),
+        "rows, indices, offsets and outputs of the embedding over the whole step",
+    ),
+    Metric(
+        "compulsory_bytes_per_s",
+        "B/s",
+        "higher",
+        _per_second(_embedding("bytes_compulsory")),
+        "distinct rows in whole cache lines, indices, offsets and outputs of the embedding over the whole step",
+    ),
+    Metric(
+        "embedding_logical_bytes_per_s",
+        "B/s",
+        "higher",
+        _embedding_rate("bytes_logical"),
+        "embedding rows looked up over the embedding stage's own time",
+    ),
+    Metric(
+        "embedding_compulsory_bytes_per_s",
+        "B/s",
+        "higher",
+        _embedding_rate("bytes_compulsory"),
+        "compulsory embedding bytes over the embedding stage's own time",
+    ),
+    Metric("flops_per_s", "FLOP/s", "higher", _per_second(_flops), "FLOPs computed in all stages per second"),
+    Metric("arithmetic_intensity", "FLOP/B", "none", _intensity, "FLOPs over compulsory bytes of all stages"),
+    Metric(
+        "roof_step_s",
+        "s",
+        "none",
+        roof_step_s,
+        "lower bound of the step: sum over stages of max(compulsory bytes / roof, FLOPs / GEMM peak)",
+    ),
+    Metric("fraction_of_roof", "fraction", "higher", _fraction_of_roof, "roof_step_s over step_s_p50"),
+    Metric(
+        "embedding_fraction_of_roof",
+        "fraction",
+        "higher",
+        _embedding_fraction_of_roof,
+        "least time of the embedding stage on the measured gather ceiling over its own time",
+    ),
+    Metric(
+        "peak_rss_bytes",
+        "B",
+        "lower",
+        lambda r, m: (r.measurement.peak_rss_bytes or None) if r.measurement else None,
+        "most resident memory of the case's process",
+    ),
+    Metric(
+        "device_peak_bytes",
+        "B",
+        "lower",
+        lambda r, m: r.measurement.device_peak_bytes if r.measurement else None,
+        "most device memory allocated",
+    ),
+    Metric(
+        "minor_faults_per_step",
+        "faults",
+        "lower",
+        _measured(lambda m: m.minor_faults / _steps_timed(m)),
+        "minor page faults per timed step",
+    ),
+    Metric(
+        "involuntary_switches_per_s",
+        "switches/s",
+        "lower",
+        _measured(lambda m: m.involuntary_switches / _timed_s(m)),
+        "involuntary context switches per second of timed steps",
+    ),
+    Metric("table_bytes", "B", "none", _table_bytes, "all tables as fp32"),
+    Metric("unique_frac", "fraction", "none", _of_inputs("unique_frac"), "distinct rows over lookups of one batch"),
+    Metric(
+        "rotation_unique_bytes",
+        "B",
+        "none",
+        _of_inputs("rotation_unique_bytes"),
+        "distinct rows over all rotated batches, in bytes",
+    ),
+    Metric("first_call_s", "s", "lower", _measured(lambda m: m.first_call_s), "first step, before any warm-up"),
+    Metric(
+        "profiler_overhead_ratio",
+        "ratio",
+        "none",
+        lambda r, m: r.trace.overhead_ratio if r.trace else None,
+        "profiled step over timed step; the profiler never runs in a timed step",
+    ),
+    Metric("spread_frac", "fraction", "lower", _measured(lambda m: stats.spread_frac(m.times_s)), "IQR over median"),
+    Metric("num_repeats", "", "none", _measured(lambda m: float(len(m.times_s))), "repeats measured"),
+    Metric(
+        "energy_j_per_step",
+        "J",
+        "lower",
+        _energy_j_per_step,
+        "energy counters, else mean power, times the step; all devices that report",
+    ),
+    Metric("samples_per_j", "samples/J", "higher", _samples_per_j, "samples per joule"),
+    Metric(
+        "gpu_utilisation_frac", "fraction", "none", _gpu_utilisation, "mean time a kernel was running, as NVML says"
+    ),
+)
+BY_NAME = {metric.name: metric for metric in METRICS}
+
+
+def value(record: Record, machine: Machine, name: str) -> float | None:
+    """One plain metric of a record; None where it was not measurable, not finite, or the case did not run well."""
+    found = BY_NAME[name].formula(record, machine)
+    return found if isinstance(found, (int, float)) and math.isfinite(found) else None
+
+
+def compute(record: Record, machine: Machine) -> dict[str, Value]:
+    """Every metric by name; None where not measurable."""
+    return {metric.name: metric.formula(record, machine) for metric in METRICS}
+
+
+def stages(record: Record, machine: Machine) -> dict[str, dict[str, Any]]:
+    """Per stage of the work: its time in the timed step, its work, and how it stands to its roof.
+
+    share_frac, forward_s, backward_s come from the trace (None without one); flops, bytes_compulsory, roof_s and bound
+    (gather, stream or compute: the ceiling that sets roof_s) are modelled; fraction_of_roof = roof_s / stage time.
+    """
+    roofs = stage_roofs(record, machine)
+    names = list(record.work.stages) if record.work else []
+    names += [n for n in (record.trace.stages if record.trace else ()) if n not in names]
+    return {name: _stage(record, name, roofs.get(name)) for name in names}
+
+
+def _stage(record: Record, name: str, roof: StageRoof | None) -> dict[str, Any]:
+    work = record.work.stages.get(name) if record.work else None
+    found = record.trace.stages.get(name) if record.trace else None
+    seconds, scale = stage_step_s(record, name), _trace_scale(record)
+    return {
+        "share_frac": found.share_frac if found else None,
+        "forward_s": found.forward_s * scale if found and scale else None,
+        "backward_s": found.backward_s * scale if found and scale else None,
+        "flops": work.flops if work else None,
+        "bytes_compulsory": work.bytes_compulsory if work else None,
+        "roof_s": roof.seconds if roof else None,
+        "fraction_of_roof": roof.seconds / seconds if roof and seconds else None,
+        "bound": roof.bound if roof else None,
+    }
+
+
+def _trace_scale(record: Record) -> float | None:
+    """Timed step over profiled step."""
+    seconds = step_s(record)
+    return seconds / record.trace.step_s if record.trace and record.trace.step_s > 0 and seconds else None
+
+
+def violations(record: Record, machine: Machine) -> list[str]:
+    """Invariants that the record breaks, as sentences; a broken one means the number cannot be right."""
+    found = record.measurement
+    if found is None:
+        return []
+    if not found.times_s:
+        return ["no repeat was measured"]
+    if not all(math.isfinite(t) and t > 0 for t in found.times_s):
+        return ["a repeat's step time is not a positive finite number"]
+    return [text for text in (_beats_roof(record, machine), _beats_launch(record, machine)) if text]
+
+
+def _beats_roof(record: Record, machine: Machine) -> str | None:
+    fraction = value(record, machine, "fraction_of_roof")
+    if fraction is None or fraction <= ROOF_TOLERANCE:
+        return None
+    return (
+        f"the step is {fraction:.2f} times as fast as the measured ceilings allow (tolerance {ROOF_TOLERANCE}): "
+        "the counted work was not done, or the ceilings are stale (dlrm-bench machine --refresh)"
+    )
+
+
+def _beats_launch(record: Record, machine: Machine) -> str | None:
+    ceilings, seconds = ceilings_of(record, machine), step_s(record)
+    floor = ceilings.launch_latency.seconds if ceilings and ceilings.launch_latency else None
+    if not floor or not seconds or seconds >= floor or not record.case.device.startswith("cuda"):
+        return None
+    return f"the step takes {seconds * 1e6:.2f} us, less than one kernel launch ({floor * 1e6:.2f} us)"
+
+
+def rows(records: Sequence[Record], machine: Machine) -> list[dict[str, Any]]:
+    """Per record {key, case, outcome, metrics, stages} as plain JSON types."""
+    return [
+        {
+            "key": record.key,
+            "case": msgspec.to_builtins(record.case),
+            "outcome": msgspec.to_builtins(record.outcome),
+            "metrics": compute(record, machine),
+            "stages": stages(record, machine),
+        }
+        for record in records
+    ]
