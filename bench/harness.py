@@ -19,6 +19,7 @@ from typing import Any
 import msgspec
 
 from bench.clocks import Clock, CudaClock, HostClock, Step
+from bench.environment import in_force
 from bench.forkserver import Emit
 from bench.measuring import measure
 from bench.records import Case, Check, Costs, InputStats, Limits, Measurement, Settings, StageTime, TraceSummary
@@ -321,13 +322,11 @@ def read_settings(case: Case, grad_mode: bool) -> Settings:
     """The settings as the process has them now."""
     import torch
 
-    from profiles.allocator import environment
-
     return Settings(
         num_threads=torch.get_num_threads(),
         interop_threads=torch.get_num_interop_threads(),
         affinity=tuple(sorted(os.sched_getaffinity(0))),
-        allocator_env=environment(),
+        allocator_env=in_force(),
         transparent_huge_pages=_read_text("/sys/kernel/mm/transparent_hugepage/enabled"),
         anon_huge_bytes=_anon_huge_bytes(),
         matmul_precision=torch.get_float32_matmul_precision(),

@@ -42,7 +42,7 @@ class ServerLostError(Exception):
 class ForkServer:
     """One fork server with its own environment. Started on first use, started again when it dies."""
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
+    def __init__(self, environment: Mapping[str, str | None]) -> None:
         self._environment = dict(environment)
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
@@ -89,7 +89,7 @@ class ForkServer:
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "bench.forkserver", str(theirs.fileno())],
-                env=os.environ | self._environment,
+                env=_merged(self._environment),
                 pass_fds=(theirs.fileno(),),
                 stdin=subprocess.DEVNULL,
             )
@@ -123,11 +123,11 @@ class Pool:
     """Fork servers by environment, each started once and kept."""
 
     def __init__(self) -> None:
-        self._servers: dict[tuple[tuple[str, str], ...], ForkServer] = {}
+        self._servers: dict[tuple[tuple[str, str | None], ...], ForkServer] = {}
 
-    def server(self, environment: Mapping[str, str]) -> ForkServer:
-        """The server that runs with these variables set."""
-        key = tuple(sorted(environment.items()))
+    def server(self, environment: Mapping[str, str | None]) -> ForkServer:
+        """The server that runs with these variables set (None: removed)."""
+        key = tuple(sorted(environment.items(), key=lambda item: item[0]))
         return self._servers.setdefault(key, ForkServer(environment))
 
     def __enter__(self) -> Pool:
@@ -136,6 +136,12 @@ class Pool:
     def __exit__(self, *_: object) -> None:
         for server in self._servers.values():
             server.close()
+
+
+def _merged(changes: Mapping[str, str | None]) -> dict[str, str]:
+    """This process's environment with the changes."""
+    merged = {**os.environ, **changes}
+    return {name: value for name, value in merged.items() if value is not None}
 
 
 def _pump(results: BinaryIO, on_event: EventHandler, deadline: float) -> bool:

@@ -228,7 +228,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """How long and how precisely each case is measured."""
 
     precision_frac: float = 0.02
-    min_repeats: int = 5
+    min_repeats: int = 6
     max_repeats: int = 200
     budget_s: float = 2.0
     min_repeat_s: float = 0.05

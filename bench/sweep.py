@@ -13,13 +13,13 @@ import msgspec
 from profiles.telemetry import Telemetry, samplers_for
 
 from bench import store
+from bench.environment import environment_of
 from bench.errors import UsageError
 from bench.harness import Request, Result
 from bench.metrics import violations
 from bench.plan import Planned
 from bench.pool import Ending, Pool
 from bench.records import SCHEMA_VERSION, Case, Channel, Limits, Manifest, Outcome, Record
-from profiles.allocator import environment_for
 from profiles.machine import Machine
 
 ROOT = Path(__file__).parent.parent
@@ -88,11 +88,12 @@ def now() -> str:
 
 def check_resumable(run_dir: Path, manifest: Manifest, machine: Machine) -> None:
     """Raises UsageError with every difference that makes this run's records not comparable with new ones."""
-    from profiles.identify import fingerprint_diff
+    from profiles.fingerprint import fingerprint_diff
 
     differences = [
         f"machine {field}: the run has {old!r}, this machine {new!r}"
-        for field, old, new in fingerprint_diff(manifest.machine, machine)
+        for field, old, new in fingerprint_diff(manifest.machine.fingerprint, machine.fingerprint)
+        if field.startswith("hard.")
     ]
     if manifest.code_digest != code_digest():
         differences.append(f"code: the run was made by {manifest.commit or manifest.code_digest}, this is {commit()}")
@@ -131,7 +132,7 @@ class Runner:
     def _measured(self, planned: Planned) -> Record:
         case, started_at = planned.case, now()
         watch = _Watch(self._observer)
-        server = self._pool.server(environment_for(case.allocator, case.huge_pages))
+        server = self._pool.server(environment_of(case))
         with watch:
             ending = server.run(
                 "bench.harness:run_case", self._request(planned), watch, self._manifest.limits.timeout_s

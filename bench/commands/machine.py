@@ -9,6 +9,7 @@ import msgspec
 
 from bench import store
 from bench.commands.output import print_json, print_table, stderr
+from bench.environment import environment
 from bench.errors import UsageError
 from bench.forkserver import Emit
 from bench.plan import gib
@@ -34,23 +35,33 @@ def measure_ceilings(payload: bytes, emit: Emit) -> None:
 
 def with_ceilings(machine: Machine, devices: Sequence[str], pool: Pool, *, refresh: bool = False) -> Machine:
     """The machine with the ceilings of `devices`, measured where they are not known yet."""
-    from profiles.machine_store import load_ceilings, save_ceilings
+    from profiles.machine_store import load_ceilings
 
-    known = {} if refresh else load_ceilings(machine.fingerprint.hash)
+    loaded = load_ceilings(machine.fingerprint.hash)
+    if loaded.note:
+        stderr().print(loaded.note, markup=False)
+    known = {} if refresh else dict(loaded.ceilings)
     present = {"cpu", *(f"cuda:{g.index}" for g in machine.gpus)}
     missing = [d for d in devices if d not in known and d in present]
     for device in missing:
         known[device] = _measured(device, pool)
-    if missing:
-        save_ceilings(machine.fingerprint.hash, known)
+        _save(machine, known[device])
     return msgspec.structs.replace(machine, ceilings=known)
+
+
+def _save(machine: Machine, ceilings: Ceilings) -> None:
+    """Keep the ceilings for the next run; a folder that cannot be written costs only the time to measure again."""
+    from profiles.machine_store import save_ceilings
+
+    try:
+        save_ceilings(machine.fingerprint.hash, ceilings)
+    except OSError as error:
+        stderr().print(f"the ceilings were not kept ({error}); they will be measured again", markup=False)
 
 
 def _measured(device: str, pool: Pool) -> Ceilings:
     """Measure in a process of its own, as cases are, with progress. Raises UsageError where it fails."""
     from rich.progress import Progress
-
-    from profiles.allocator import environment_for
 
     found: dict[str, Any] = {}
     with Progress(console=stderr(), transient=True) as progress:
@@ -63,7 +74,7 @@ def _measured(device: str, pool: Pool) -> Ceilings:
             else:
                 found.update(body)
 
-        server = pool.server(environment_for("pinned", True))
+        server = pool.server(environment("pinned", True))
         request = {"device": device, "budget_s": CEILINGS_BUDGET_S}
         ending = server.run("bench.commands.machine:measure_ceilings", request, on_event, CEILINGS_TIMEOUT_S)
     if ending.kind != "ok" or not found:
@@ -137,6 +148,7 @@ def _rate(ceiling: Ceiling) -> str:
 def show_doctor(*, as_json: bool) -> None:
     """Print findings and cures."""
     from profiles.doctor import diagnose
+
     from profiles.identify import identify
 
     findings = diagnose(identify())

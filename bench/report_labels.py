@@ -1,0 +1,141 @@
+"""What distinguishes the cases of a run: axes that vary, and short labels made of them alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from bench.records import Case, Record
+from bench.report_format import count, short
+from workloads.spec import ModelSpec
+
+Value = str | int | float | bool
+Axes = dict[str, Value]
+
+WORDS = {
+    "rows": "rows",
+    "dim": "dim",
+    "batch": "B",
+    "tables": "tables",
+    "pooling": "L",
+    "threads": "threads",
+    "seed": "seed",
+    "exponent": "s",
+}
+TITLES = {
+    "rows": "rows per table",
+    "dim": "dim",
+    "batch": "batch size",
+    "tables": "tables",
+    "pooling": "pooling factor",
+    "threads": "threads",
+    "cache": "cache mode",
+}
+PHASES = {"forward": "forward", "train_step": "train"}
+
+
+def axes_of(case: Case) -> Axes:
+    """Every axis of a case by its short name; those of the model only where it has one."""
+    found: Axes = {"code": case.code} if case.code else {}
+    if case.model:
+        found |= _model_axes(case.model)
+    found |= {
+        "batch": case.batch_size,
+        "backend": case.backend,
+        "phase": case.phase,
+        "device": case.device,
+        "dtype": case.dtype,
+        "execution": case.execution,
+        "threads": case.num_threads,
+        "cache": case.cache_mode,
+        "allocator": case.allocator,
+        "pages": "huge" if case.huge_pages else "4 KiB",
+        "seed": case.seed,
+    }
+    if case.phase == "train_step":
+        found["optimizer"] = case.optimizer
+    return found
+
+
+def _model_axes(model: ModelSpec) -> Axes:
+    tables = model.tables
+    number = len(tables)
+    return {
+        "model": model.name,
+        "rows": round(model.table_rows / number),
+        "dim": round(sum(t.dim for t in tables) / number),
+        "tables": number,
+        "pooling": model.lookups_per_sample / number,
+        "indices": tables[0].indices,
+        "exponent": tables[0].exponent,
+        "lengths": tables[0].lengths,
+        "interaction": model.interaction,
+        "rows_scale": model.rows_scale,
+    }
+
+
+def varying(cases: Sequence[Case]) -> list[str]:
+    """Axes with more than one value among `cases`, in reading order. An axis that some cases lack does not count."""
+    every = [axes_of(c) for c in cases]
+    names = dict.fromkeys(name for axes in every for name in axes)
+    return [n for n in names if len({axes[n] for axes in every if n in axes}) > 1]
+
+
+def value_text(name: str, value: Value) -> str:
+    """One value of an axis: rows 1M, train, 4 KiB."""
+    if name == "rows":
+        return count(float(value))
+    if name == "phase":
+        return PHASES.get(str(value), str(value))
+    return short(value, 6) if isinstance(value, float) else str(value)
+
+
+def named(name: str, value: Value) -> str:
+    """An axis value that says which axis it is: 'dim 64', but 'tbe'."""
+    text = value_text(name, value)
+    return f"{WORDS[name]} {text}" if name in WORDS else text
+
+
+def label(case: Case, names: Sequence[str]) -> str:
+    """The case in words, by the axes in `names`: 'rows 1M · dim 64 · B 2048 · tbe · forward'."""
+    axes = axes_of(case)
+    return " · ".join(named(n, axes[n]) for n in names if n in axes) or case_name(case)
+
+
+def case_name(case: Case) -> str:
+    """Model or code name."""
+    return case.model.name if case.model else (case.code or "code").rpartition(":")[2]
+
+
+def labels(records: Sequence[Record]) -> dict[str, str]:
+    """Label of each record by key, made of the axes that vary between them."""
+    names = varying([r.case for r in records])
+    return {r.key: label(r.case, names) for r in records}
+
+
+def slices(records: Sequence[Record], axes: Sequence[str]) -> list[list[Record]]:
+    """Groups of records that differ in `axes` alone, the largest first; only those in which each of them varies."""
+    groups: dict[tuple[tuple[str, Value], ...], list[Record]] = {}
+    for record in records:
+        found = axes_of(record.case)
+        if all(name in found for name in axes):
+            rest = tuple(sorted((n, v) for n, v in found.items() if n not in axes and n not in _dependent(axes)))
+            groups.setdefault(rest, []).append(record)
+    usable = [g for g in groups.values() if all(len(values(g, name)) > 1 for name in axes)]
+    return sorted(usable, key=len, reverse=True)
+
+
+def _dependent(axes: Sequence[str]) -> Sequence[str]:
+    """Axes that exist or change because of another one."""
+    return [n for other, n in (("phase", "optimizer"), ("rows", "rows_scale")) if other in axes]
+
+
+def values(records: Sequence[Record], name: str) -> list[Value]:
+    """Values of an axis among records: numbers in order of size, words in order of appearance."""
+    found = list(dict.fromkeys(axes[name] for r in records if name in (axes := axes_of(r.case))))
+    return sorted(found) if all(isinstance(v, (int, float)) for v in found) else found  # type: ignore[type-var]
+
+
+def where(record: Record, wanted: Mapping[str, Value]) -> bool:
+    """Whether the record has these axis values."""
+    axes = axes_of(record.case)
+    return all(axes.get(name) == value for name, value in wanted.items())

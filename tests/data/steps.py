@@ -1,0 +1,36 @@
+"""A user's own steps, as `code = "steps.py:name"` runs them; some end badly, for real."""
+
+import ctypes
+import os
+import time
+
+
+def quick():
+    return lambda: time.sleep(0.001)
+
+
+def crash():
+    return lambda: ctypes.string_at(0)
+
+
+def hang():
+    return lambda: time.sleep(1000)
+
+
+def killed():
+    return lambda: os.kill(os.getpid(), 9)
+
+
+def wrong():
+    raise RuntimeError("a table of mine is missing")
+
+
+def eats_memory():
+    """Allocates and touches memory until somebody stops it."""
+    kept = []
+
+    def step():
+        while True:
+            kept.append(b"x" * (64 * 2**20))
+
+    return step

@@ -1,0 +1,221 @@
+"""`dlrm-bench sweep` as a user runs it: what it writes, what happens when cases or the whole run end badly."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.conftest import Cli
+
+STEPS = Path(__file__).parent.parent / "data" / "steps.py"
+FAST = "[limits]\nbudget_s = 0.05\nmin_repeat_s = 0.005\nmin_repeats = 3\ntrace = false\n"
+TINY_12 = (
+    FAST + '[[grid]]\npreset = "tiny"\n[grid.axes]\nbatch_size = [1, 2, 3, 4]\nbackend = ["bag", "fused_bag", "tbe"]\n'
+)
+
+
+def write_sweep(folder: Path, text: str) -> None:
+    (folder / "mine.toml").write_text(text)
+
+
+def run_folder(folder: Path) -> Path:
+    (found,) = (folder / "results" / "local").iterdir()
+    return found
+
+
+def records(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "records.jsonl").read_text().splitlines()]
+
+
+def outcomes(run: Path) -> dict[str, dict[str, Any]]:
+    return {r["case"]["code"].rpartition(":")[2]: r["outcome"] for r in records(run)}
+
+
+def test_a_sweep_of_tiny_models_writes_records_traces_and_a_report(cli: Cli) -> None:
+    text = TINY_12.replace("trace = false\n", "").replace("[1, 2, 3, 4]", "[8]")
+    write_sweep(cli.folder, text + 'phase = ["forward", "train_step"]\n')
+    done = cli("sweep", "mine.toml", "--json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    run = cli.folder / told["run"]
+    assert told["cases"] == {"ok": 6, "skipped": 0, "failed": 0}
+    assert (run / "report.html").stat().st_size > 10_000
+    assert (run / "report.md").exists()
+    shown = json.loads(cli("show", told["run"], "--json").stdout)
+    assert [row["outcome"]["status"] for row in shown] == ["ok"] * 6
+    for row in shown:
+        metrics = row["metrics"]
+        assert metrics["step_s_ci95"][0] <= metrics["step_s_p50"] <= metrics["step_s_ci95"][1]
+        assert metrics["samples_per_s"] == pytest.approx(8 / metrics["step_s_p50"])
+        assert 0 < metrics["fraction_of_roof"] <= 1.1
+        assert {"embedding", "bottom_mlp", "interaction", "top_mlp"} <= set(row["stages"])
+    for record in records(run):
+        assert (run / record["trace"]["path"]).stat().st_size > 1000
+        assert record["check"]["max_error"] <= record["check"]["tolerance"]
+        assert record["trace"]["coverage_frac"] > 0.9
+
+
+def test_cases_that_crash_hang_or_fail_are_recorded_and_the_others_run(cli: Cli) -> None:
+    shutil.copy(STEPS, cli.folder)
+    names = ("crash", "hang", "killed", "wrong", "quick")
+    grids = "".join(f'[[grid]]\ncode = "steps.py:{name}"\n' for name in names)
+    write_sweep(cli.folder, FAST + "timeout_s = 2\n" + grids)
+    done = cli("sweep", "mine.toml")
+    assert done.returncode == 3, done.stderr
+    found = outcomes(run_folder(cli.folder))
+    assert found["quick"]["status"] == "ok"
+    assert (found["crash"]["kind"], found["crash"]["signal"]) == ("crash", "SIGSEGV")
+    assert (found["hang"]["kind"], found["hang"]["signal"]) == ("timeout", "SIGKILL")
+    assert (found["killed"]["kind"], found["killed"]["signal"]) == ("crash", "SIGKILL")
+    assert found["wrong"]["kind"] == "error"
+    assert "a table of mine is missing" in found["wrong"]["reason"]
+    assert "Traceback" in found["wrong"]["detail"]
+    assert (run_folder(cli.folder) / "report.html").exists()
+
+
+def memory_cgroup(limit_bytes: int) -> Path:
+    """A memory cgroup (v1 or v2) of the test's own; skips where this machine does not let us make one."""
+    for root, limit in (("/sys/fs/cgroup/memory", "memory.limit_in_bytes"), ("/sys/fs/cgroup", "memory.max")):
+        group = Path(root) / f"dlrm-bench-test-{os.getpid()}"
+        try:
+            group.mkdir()
+        except OSError:
+            continue
+        try:
+            (group / limit).write_text(str(limit_bytes))
+        except OSError:
+            group.rmdir()
+            continue
+        return group
+    pytest.skip("no memory cgroup can be made here")
+
+
+def test_an_oom_kill_is_recorded_and_the_sweep_goes_on(cli: Cli) -> None:
+    shutil.copy(STEPS, cli.folder)
+    write_sweep(cli.folder, FAST + '[[grid]]\ncode = "steps.py:eats_memory"\n[[grid]]\ncode = "steps.py:quick"\n')
+    cli("machine", "--json")
+    group = memory_cgroup(1500 * 2**20)
+    try:
+        process = cli.start("sweep", "mine.toml")
+        (group / "cgroup.procs").write_text(str(process.pid))
+        _, said = process.communicate(timeout=120)
+    finally:
+        group.rmdir()
+    assert process.returncode == 3, said
+    found = outcomes(run_folder(cli.folder))
+    assert (found["eats_memory"]["kind"], found["eats_memory"]["signal"]) == ("out_of_memory", "SIGKILL")
+    assert found["quick"]["status"] == "ok"
+
+
+def resumed(cli: Cli, run: Path) -> None:
+    done = cli("sweep", "--resume", str(run))
+    assert done.returncode == 0, done.stderr
+    keys = [r["key"] for r in records(run)]
+    assert len(keys) == len(set(keys)) == 12
+    assert all(r["outcome"]["status"] == "ok" for r in records(run))
+    assert (run / "report.html").exists()
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments_a_sweep_resumes_to_the_same_set(cli: Cli) -> None:
+    """Three kills here; tools/kill_sweep.py does as many as asked."""
+    write_sweep(cli.folder, TINY_12)
+    cli("machine", "--json")
+    chance = random.Random(7)
+    for _ in range(3):
+        shutil.rmtree(cli.folder / "results", ignore_errors=True)
+        process = cli.start("sweep", "mine.toml")
+        while not list(cli.folder.glob("results/local/*/run.json")):
+            time.sleep(0.02)
+        time.sleep(chance.uniform(0.0, 5.0))
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        resumed(cli, run_folder(cli.folder))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_sweep_says_how_to_go_on(cli: Cli, number: signal.Signals) -> None:
+    write_sweep(cli.folder, TINY_12)
+    process = cli.start("sweep", "mine.toml")
+    while not [p for p in cli.folder.glob("results/local/*/records.jsonl") if p.stat().st_size]:
+        time.sleep(0.02)
+    os.killpg(process.pid, number)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert "sweep --resume" in said
+    resumed(cli, run_folder(cli.folder))
+
+
+def test_a_plan_runs_nothing(cli: Cli) -> None:
+    write_sweep(cli.folder, TINY_12)
+    done = cli("sweep", "mine.toml", "--plan", "--json")
+    plan = json.loads(done.stdout)
+    assert len(plan["cases"]) == 12
+    assert all(c["memory_bytes"] > 0 and c["estimate_s"] > 0 for c in plan["cases"])
+    assert not (cli.folder / "results").exists()
+
+
+def test_a_case_that_does_not_fit_is_skipped_with_the_figure(cli: Cli) -> None:
+    write_sweep(cli.folder, TINY_12)
+    flags = ("--axis", "num_rows=100,4000000000", "--set", "batch_size=4", "--set", "backend=bag")
+    plan = json.loads(cli("sweep", "mine.toml", "--plan", "--json", *flags).stdout)
+    fits, too_big = plan["cases"]
+    assert fits["skip_reason"] is None
+    assert "of memory (tables" in too_big["skip_reason"]
+    done = cli("sweep", "mine.toml", *flags)
+    assert done.returncode == 0, done.stderr
+    found = [r["outcome"] for r in records(run_folder(cli.folder))]
+    assert [o["status"] for o in found] == ["ok", "skipped"]
+    assert "TiB" in found[1]["reason"]
+
+
+BAD = {
+    "unknown preset": ('[[grid]]\npreset = "papr"\n', [], ["preset", "'papr'", "did you mean 'paper'"]),
+    "negative rows": ('[[grid]]\npreset = "tiny"\n[grid.set]\nnum_rows = -5\n', [], ["num_rows", "-5", "from 1"]),
+    "dim 0": ('[[grid]]\npreset = "tiny"\n[grid.axes]\ndim = [0]\n', [], ["dim", "0", "from 1", "grid 1"]),
+    "TOML typo": ('[[grid]]\npreset = "tiny\n', [], ["mine.toml", "line 2"]),
+    "unknown key": ('[[grid]]\npreset = "tiny"\naxis = {}\n', [], ["mine.toml, line 3", "'axis'", "'axes'"]),
+    "wrong type": ('[limits]\nbudget_s = "long"\n[[grid]]\npreset = "tiny"\n', [], ["line 2", "budget_s", "'long'"]),
+    "unknown axis in the file": ('[[grid]]\npreset = "tiny"\n[grid.axes]\ndims = [4]\n', [], ["'dims'", "'dim'"]),
+    "unknown axis": ('[[grid]]\npreset = "tiny"\n', ["--axis", "bach_size=4"], ["'bach_size'", "'batch_size'"]),
+    "no value": ('[[grid]]\npreset = "tiny"\n', ["--axis", "dim"], ["--axis", "NAME=VALUE"]),
+    "backend": ('[[grid]]\npreset = "tiny"\n', ["--set", "backend=tbx"], ["backend", "'tbx'", "'tbe'"]),
+    "law": ('[[grid]]\npreset = "tiny"\n', ["--set", "indices=zip"], ["indices", "'zip'", "'zipf'"]),
+    "budget": ('[[grid]]\npreset = "tiny"\n', ["--budget", "soon"], ["--budget", "'soon'", "10m"]),
+    "too small a budget": ('[[grid]]\npreset = "tiny"\n', ["--budget", "0.1s"], ["--budget", "at least"]),
+    "no grid": ("", [], ["mine.toml", "[[grid]]"]),
+    "unwritable": ('[[grid]]\npreset = "tiny"\n', ["--out", "/proc/here"], ["/proc", "--out DIR"]),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_one_clear_message_and_exit_2(cli: Cli, name: str) -> None:
+    text, flags, expected = BAD[name]
+    write_sweep(cli.folder, text)
+    done = cli("sweep", "mine.toml", *flags)
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    for words in expected:
+        assert words in done.stderr
+    assert not (cli.folder / "results").exists()
+
+
+def test_a_run_of_another_machine_is_not_resumed(cli: Cli) -> None:
+    write_sweep(cli.folder, TINY_12.replace("[1, 2, 3, 4]", "[1]"))
+    cli("sweep", "mine.toml")
+    run = run_folder(cli.folder)
+    manifest = json.loads((run / "run.json").read_text())
+    manifest["machine"]["fingerprint"]["hard"]["cpu_model"] = 1
+    manifest["machine"]["fingerprint"]["hash"] = "0" * 16
+    (run / "run.json").write_text(json.dumps(manifest))
+    done = cli("sweep", "--resume", str(run))
+    assert done.returncode == 2
+    assert "machine hard.cpu_model: the run has 1" in done.stderr

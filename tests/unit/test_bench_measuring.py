@@ -1,0 +1,115 @@
+"""Warm-up, stopping and clocks, on a fake clock: how steps are grouped, when measuring ends, what is flagged."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from bench.clocks import CudaClock, HostClock
+from bench.measuring import measure
+from bench.records import Limits
+from bench.stopping import Precision, Warmup
+from tests.fakes import FakeClock, FakeCuda
+
+
+def nothing(_: object) -> None:
+    return None
+
+
+def test_a_repeat_groups_steps_until_it_lasts_long_enough() -> None:
+    found = measure(nothing, [0], FakeClock(0.004), Limits(min_repeat_s=0.05))
+    assert found.steps_per_repeat == 13
+    assert found.times_s[0] == pytest.approx(0.004)
+
+
+def test_a_gpu_repeat_has_at_least_twenty_launches() -> None:
+    assert measure(nothing, [0], FakeClock(0.1), Limits(), min_steps=20).steps_per_repeat == 20
+
+
+def test_inputs_are_rotated_through_warmup_and_repeats() -> None:
+    seen: list[int] = []
+    measure(seen.append, [0, 1, 2], FakeClock(0.01), Limits())
+    assert seen == [i % 3 for i in range(len(seen))]
+    assert len(seen) > 20
+
+
+def test_steady_times_stop_by_precision_after_the_fewest_repeats() -> None:
+    found = measure(nothing, [0], FakeClock(0.01), Limits(min_repeats=6))
+    assert (found.stopped_by, len(found.times_s), found.flags) == ("precision", 6, ())
+
+
+def test_noise_beyond_the_budget_stops_by_time_and_says_imprecise() -> None:
+    found = measure(nothing, [0], FakeClock(0.05, noise=0.5), Limits(budget_s=1.0, precision_frac=0.001))
+    assert found.stopped_by == "time_budget"
+    assert "imprecise" in found.flags
+
+
+def test_repeats_are_capped() -> None:
+    found = measure(nothing, [0], FakeClock(0.05, noise=0.5), Limits(budget_s=1e9, precision_frac=0, max_repeats=30))
+    assert (found.stopped_by, len(found.times_s)) == ("max_repeats", 30)
+
+
+def test_the_first_call_is_not_part_of_any_repeat() -> None:
+    found = measure(nothing, [0], FakeClock(0.01, slow_first=1), Limits())
+    assert found.first_call_s == pytest.approx(0.1)
+    assert max(found.times_s) == pytest.approx(0.01)
+
+
+def test_warmup_waits_until_two_windows_agree() -> None:
+    warmup = Warmup()
+    for _ in range(20):
+        warmup.add(1.0)
+        if warmup.done:
+            break
+    assert (warmup.steady, len(warmup.times_s)) == (True, 13)
+
+
+def test_warmup_gives_up_at_its_cap_and_says_so() -> None:
+    warmup = Warmup(max_steps=40, max_s=1e9)
+    step_s = 1.0
+    while not warmup.done:
+        step_s *= 0.95
+        warmup.add(step_s)
+    assert (warmup.steady, len(warmup.times_s)) == (False, 40)
+
+
+def test_precision_needs_the_fewest_repeats_even_when_times_are_equal() -> None:
+    stop = Precision(Limits(min_repeats=8))
+    for _ in range(7):
+        stop.add(1.0, 0.01)
+    assert stop.reason is None
+
+
+def test_cold_mode_flushes_before_every_single_step() -> None:
+    order: list[str] = []
+    measure(lambda _: order.append("step"), [0], FakeClock(0.01), Limits(), between=lambda: order.append("flush"))
+    measured = order[order.index("flush") :]
+    assert measured == ["flush", "step"] * (len(measured) // 2)
+
+
+def test_the_host_clock_times_every_step() -> None:
+    repeat = HostClock().repeat(time.sleep, [0.002, 0.001, 0.002])
+    assert len(repeat.step_times_s) == 3
+    assert sum(repeat.step_times_s) == pytest.approx(repeat.wall_s)
+    assert repeat.step_times_s[0] >= 0.002
+
+
+def test_the_cuda_clock_waits_for_the_device_and_reads_its_events() -> None:
+    cuda = FakeCuda()
+    repeat = CudaClock(cuda).repeat(cuda.launch, [3.0, 4.0])
+    assert repeat.event_s == pytest.approx(0.007)
+    assert cuda.synchronized == 2
+    assert repeat.step_times_s == ()
+
+
+def test_a_host_much_slower_than_the_device_is_flagged() -> None:
+    cuda = FakeCuda()
+
+    def step(cost_ms: float) -> None:
+        cuda.launch(cost_ms)
+        time.sleep(0.001)
+
+    found = measure(step, [0.1], CudaClock(cuda), Limits(budget_s=0.2, min_repeat_s=0.005))
+    assert "host_bound" in found.flags
+    assert found.event_times_s[0] == pytest.approx(0.0001)

@@ -1,0 +1,52 @@
+"""The plan: what fits, what is skipped and why, how long it takes. By hand-made numbers."""
+
+from __future__ import annotations
+
+import pytest
+
+from bench.plan import Surroundings, gib, plan
+from bench.records import Case, Limits
+from bench.sweep_spec import make_case
+
+GIB = 2**30
+
+
+def planned(needed: dict[str, int], available: int, unavailable: str | None = None) -> str | None:
+    around = Surroundings(
+        memory_available_bytes=available, unavailable=lambda _: unavailable, memory_needed=lambda _: needed
+    )
+    case: Case = make_case("tiny", None, {})
+    return plan([case], Limits(), around)[0].skip_reason
+
+
+def test_what_fits_runs() -> None:
+    assert planned({"tables": 5 * GIB}, 10 * GIB) is None
+
+
+def test_what_does_not_fit_is_skipped_with_both_figures_and_the_largest_part() -> None:
+    reason = planned({"tables": 9 * GIB, "batch": GIB}, 10 * GIB)
+    assert reason is not None
+    assert "needs 10 GiB of memory (tables 9 GiB)" in reason
+    assert "9 GiB may be used" in reason
+    assert "rows_scale" in reason
+
+
+def test_a_missing_backend_comes_before_memory() -> None:
+    assert planned({"tables": 99 * GIB}, GIB, "fbgemm is not installed") == "fbgemm is not installed"
+
+
+def test_time_grows_with_memory_and_budget() -> None:
+    def estimate(needed: int, budget_s: float) -> float:
+        around = Surroundings(
+            memory_available_bytes=99 * GIB, unavailable=lambda _: None, memory_needed=lambda _: {"tables": needed}
+        )
+        return plan([make_case("tiny", None, {})], Limits(budget_s=budget_s), around)[0].estimate_s
+
+    assert estimate(8 * GIB, 1) > estimate(GIB, 1) > estimate(GIB, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("number", "text"), [(512, "512 B"), (2**20, "1 MiB"), (480 * 2**20, "480 MiB"), (3.5 * 2**40, "3.5 TiB")]
+)
+def test_capacities_are_binary(number: float, text: str) -> None:
+    assert gib(number) == text
