@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -61,14 +61,15 @@ class Checked(NamedTuple):
 
 @dataclass(frozen=True)
 class Touched:
-    """One table's part of a batch: distinct rows (u,) and the matrix (B, u) that pools them."""
+    """One table's part of a batch: distinct rows (u,), the matrix (B, u) that pools them, their values (u, D)."""
 
     rows: NDArray[np.int64]
     pool: Any
+    values: NDArray[np.float32]
 
 
-def touched(table: TableSpec, part: TableInput) -> Touched:
-    """Distinct rows and pooling matrix: entry 1, 1/length for means, the weight where weighted."""
+def touched(table: TableSpec, part: TableInput, weight: Tensor) -> Touched:
+    """Distinct rows, a copy of their values, and the matrix: 1, 1/length for means, the weight where weighted."""
     rows, position = np.unique(part.indices, return_inverse=True)
     lengths = np.diff(part.offsets)
     factors = np.ones(part.indices.size)
@@ -77,24 +78,30 @@ def touched(table: TableSpec, part: TableInput) -> Touched:
     if table.weighted and part.weights is not None:
         factors = part.weights.astype(np.float64)
     shape = (lengths.size, rows.size)
-    return Touched(rows, sparse.csr_array((factors, position.reshape(-1), part.offsets), shape=shape))
+    pool = sparse.csr_array((factors, position.reshape(-1), part.offsets), shape=shape)
+    return Touched(rows, pool, _take(weight, rows))
 
 
-def pooled_reference(bundle: ModelBundle, batch: Batch) -> tuple[Floats, Floats]:
-    """Pooled rows (B, sum of dims) and, in the same shape, the sums of absolute terms."""
-    pooled, scale = [], []
+def touched_tables(bundle: ModelBundle, batch: Batch) -> Iterator[Touched]:
+    """One table after the other, so that a caller that keeps none holds one at a time."""
     weights = bundle.model.embedding.table_weights()
     for t, table in enumerate(bundle.spec.tables):
-        part = touched(table, batch.table(t))
-        rows = _take(weights[t], part.rows).astype(np.float64)
+        yield touched(table, batch.table(t), weights[t])
+
+
+def pooled_reference(parts: Iterable[Touched]) -> tuple[Floats, Floats]:
+    """Pooled rows (B, sum of dims) and, in the same shape, the sums of absolute terms."""
+    pooled, scale = [], []
+    for part in parts:
+        rows = part.values.astype(np.float64)
         pooled.append(part.pool @ rows)
-        scale.append(part.pool @ np.abs(rows))
+        scale.append(abs(part.pool) @ np.abs(rows, out=rows))
     return np.concatenate(pooled, axis=1), np.concatenate(scale, axis=1)
 
 
 def forward_reference(bundle: ModelBundle, batch: Batch) -> Tensor:
     """Output in float64: logits (B,), or pooled rows (B, sum of dims) for the embedding-only model."""
-    pooled, _ = pooled_reference(bundle, batch)
+    pooled, _ = pooled_reference(touched_tables(bundle, batch))
     with torch.no_grad():
         return dense_copy(bundle.model).rank(_dense_input(bundle, batch), torch.from_numpy(pooled))
 
@@ -105,20 +112,28 @@ def dense_copy(model: Annotated) -> Annotated:
     return twin.double().cpu()
 
 
-def train_reference(bundle: ModelBundle, batch: Batch) -> tuple[Tensor, list[Tensor]]:
-    """Gradients in float64 of one step: of the pooled rows (B, sum of dims), and of each dense parameter."""
-    pooled, _ = pooled_reference(bundle, batch)
+def train_reference(bundle: ModelBundle, batch: Batch, pooled: Floats) -> tuple[Tensor, list[Tensor]]:
+    """Gradients in float64 of one step: of the pooled rows (B, sum of dims), and of each dense parameter.
+
+    `pooled` is what pooled_reference gives; updated_rows turns the first gradient, taken back through the pooling
+    matrix, into rows.
+    """
     twin = dense_copy(bundle.model)
     leaf = torch.from_numpy(pooled).requires_grad_()
     labels = torch.from_numpy(batch.labels).double()
     return _gradients(bundle, twin, _dense_input(bundle, batch), leaf, labels)
 
 
-def updated_rows(rows: Floats, gradient: Floats, learning_rate: float, optimizer: str) -> Floats:
-    """Rows (u, D) after one step of SGD, or of row-wise Adagrad from a zero state (one mean square per row)."""
+def updated_rows(rows: NDArray[np.float32], gradient: Floats, learning_rate: float, optimizer: str) -> Floats:
+    """Rows (u, D) after one step of SGD, or of row-wise Adagrad from a zero state (one mean square per row).
+
+    Computed in the memory of `gradient`, which is large.
+    """
     if optimizer == "rowwise_adagrad":
-        gradient = gradient / (_row_rms(gradient)[:, None] + ADAGRAD_EPS)
-    return rows - learning_rate * gradient
+        gradient /= _row_rms(gradient)[:, None] + ADAGRAD_EPS
+    gradient *= -learning_rate
+    gradient += rows
+    return gradient
 
 
 def check(bundle: ModelBundle, batch: Batch, step: Step | None = None) -> Checked:
@@ -129,18 +144,24 @@ def check(bundle: ModelBundle, batch: Batch, step: Step | None = None) -> Checke
     """
     step = step or make_step(bundle)
     inputs = bundle.prepare(batch)
-    found = list(_check_forward(bundle, batch, inputs, None if is_training(bundle.phase) else step))
     if is_training(bundle.phase):
-        found += _check_train(bundle, batch, inputs, step)
+        parts = list(touched_tables(bundle, batch))
+        pooled, scale = pooled_reference(parts)
+        found = list(_check_forward(bundle, batch, inputs, pooled, scale, make_step(bundle, "forward")))
+        found += _check_train(bundle, batch, inputs, pooled, parts, step)
+    else:
+        pooled, scale = pooled_reference(touched_tables(bundle, batch))
+        found = list(_check_forward(bundle, batch, inputs, pooled, scale, step))
     return max(found, key=lambda c: c.ratio)
 
 
-def _check_forward(bundle: ModelBundle, batch: Batch, inputs: Prepared, step: Step | None) -> Iterator[Checked]:
+def _check_forward(
+    bundle: ModelBundle, batch: Batch, inputs: Prepared, pooled: Floats, scale: Floats, step: Step
+) -> Iterator[Checked]:
     tolerance = TOLERANCE[bundle.dtype]
-    pooled, scale = pooled_reference(bundle, batch)
     with torch.no_grad():
         actual = _numpy(bundle.model.embedding(inputs.lookups))
-        output = step(inputs) if step else bundle.model(inputs.dense, inputs.lookups)
+    output = step(inputs)
     yield Checked(_relative(actual - pooled, scale), tolerance, "pooled rows")
     if bundle.spec.variant == "embedding":
         yield Checked(_relative(_numpy(output) - pooled, scale), tolerance, "output")
@@ -165,22 +186,21 @@ def _logits(twin: Annotated, dense: Tensor, pooled: Tensor) -> tuple[Floats, Flo
     return logits.numpy(), scales[0].numpy()
 
 
-def _check_train(bundle: ModelBundle, batch: Batch, inputs: Prepared, step: Step) -> list[Checked]:
-    expected_pooled, expected_dense = train_reference(bundle, batch)
+def _check_train(
+    bundle: ModelBundle, batch: Batch, inputs: Prepared, pooled: Floats, parts: list[Touched], step: Step
+) -> list[Checked]:
+    expected_pooled, expected_dense = train_reference(bundle, batch, pooled)
     upstream = _actual_upstream(bundle, inputs)
     wide = GRADIENT_TOLERANCE[bundle.dtype]
     found = [Checked(_l2(upstream - expected_pooled.numpy(), expected_pooled.numpy()), wide, "gradient of pooled rows")]
-    weights = bundle.model.embedding.table_weights()
-    parts = [touched(t, batch.table(i)) for i, t in enumerate(bundle.spec.tables)]
-    before = [_take(w, p.rows) for w, p in zip(weights, parts, strict=True)]
     dense_before = [p.detach().clone() for p in bundle.model.dense_parameters()]
     table_rate = _table_rate(bundle, upstream)
     dense_rate = 1.0 / max([float(g.abs().max()) for g in expected_dense] + [1e-30])
     with _rates(bundle, table_rate, dense_rate):
         step(inputs)
-    found += _check_tables(bundle, parts, before, upstream, table_rate)
+    found += _check_tables(bundle, parts, upstream, table_rate)
     found += _check_dense(bundle, dense_before, expected_dense, dense_rate)
-    _restore(bundle, parts, before, dense_before)
+    _restore(bundle, parts, dense_before)
     return found
 
 
@@ -191,22 +211,24 @@ def _table_rate(bundle: ModelBundle, upstream: Floats) -> float:
     return CHECK_RATE / max(float(np.abs(upstream).max()), 1e-30)
 
 
-def _check_tables(
-    bundle: ModelBundle, parts: list[Touched], before: list[NDArray[np.float32]], upstream: Floats, rate: float
-) -> Iterator[Checked]:
+def _check_tables(bundle: ModelBundle, parts: list[Touched], upstream: Floats, rate: float) -> Iterator[Checked]:
     """Rows after the step against the update by the gradient `upstream` (B, sum of dims) that reached the tables."""
     ends = np.cumsum([t.dim for t in bundle.spec.tables])
     weights = bundle.model.embedding.table_weights()
     for t, (table, part) in enumerate(zip(bundle.spec.tables, parts, strict=True)):
         arriving = upstream[:, ends[t] - table.dim : ends[t]]
         gradient = part.pool.T @ arriving
-        absolute = part.pool.T @ np.abs(arriving).max(axis=1)
+        absolute = abs(part.pool).T @ np.abs(arriving).max(axis=1)
         if bundle.optimizer == "rowwise_adagrad":
             absolute = absolute / (_row_rms(gradient) + ADAGRAD_EPS)
-        expected = updated_rows(before[t].astype(np.float64), gradient, rate, bundle.optimizer or "sgd")
-        error = _take(weights[t], part.rows) - expected
-        scale = np.abs(before[t]).max(axis=1, initial=0.0) + rate * absolute
-        yield Checked(_relative(error, scale[:, None]), ROW_TOLERANCE, f"updated rows of table {table.name!r}")
+        error = updated_rows(part.values, gradient, rate, bundle.optimizer or "sgd")
+        error -= _take(weights[t], part.rows)
+        largest = np.maximum(part.values.max(axis=1), -part.values.min(axis=1))
+        yield Checked(
+            _relative(error, (largest + rate * absolute)[:, None]),
+            ROW_TOLERANCE,
+            f"updated rows of table {table.name!r}",
+        )
 
 
 def _check_dense(bundle: ModelBundle, before: list[Tensor], gradients: list[Tensor], rate: float) -> Iterator[Checked]:
@@ -220,13 +242,12 @@ def _check_dense(bundle: ModelBundle, before: list[Tensor], gradients: list[Tens
         yield Checked(_l2(error, change, rounding), wide, f"updated parameter {name!r}")
 
 
-def _restore(
-    bundle: ModelBundle, parts: list[Touched], before: list[NDArray[np.float32]], dense_before: list[Tensor]
-) -> None:
+def _restore(bundle: ModelBundle, parts: list[Touched], dense_before: list[Tensor]) -> None:
     embedding = bundle.model.embedding
     with torch.no_grad():
-        for weight, part, rows in zip(embedding.table_weights(), parts, before, strict=True):
-            weight[torch.from_numpy(part.rows).to(weight.device)] = torch.from_numpy(rows).to(weight.device)
+        for weight, part in zip(embedding.table_weights(), parts, strict=True):
+            rows = torch.from_numpy(part.rows).to(weight.device)
+            weight.index_copy_(0, rows, torch.from_numpy(part.values).to(weight.device))
         for parameter, old in zip(bundle.model.dense_parameters(), dense_before, strict=True):
             parameter.copy_(old)
     embedding.reset_optimizer_state()
@@ -278,7 +299,7 @@ def _dense_input(bundle: ModelBundle, batch: Batch) -> Tensor:
 
 
 def _take(weight: Tensor, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-    taken: NDArray[np.float32] = weight[torch.from_numpy(rows).to(weight.device)].cpu().numpy()
+    taken: NDArray[np.float32] = weight.index_select(0, torch.from_numpy(rows).to(weight.device)).cpu().numpy()
     return taken
 
 
@@ -292,8 +313,10 @@ def _row_rms(gradient: Floats) -> Floats:
 
 
 def _relative(error: Floats, scale: Floats) -> float:
-    """Largest error over its scale; NaN stays NaN."""
-    return float(np.max(np.abs(error) / (scale + 1e-30), initial=0.0))
+    """Largest error over its scale, computed in the memory of `error`; NaN stays NaN."""
+    np.abs(error, out=error)
+    error /= scale + 1e-30
+    return float(np.max(error, initial=0.0))
 
 
 def _l2(error: Floats, expected: Floats, extra: float = 0.0) -> float:
