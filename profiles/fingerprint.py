@@ -51,9 +51,9 @@ def fingerprint_diff(a: Fingerprint, b: Fingerprint) -> list[tuple[str, Any, Any
 
     A field that only one side has shows None on the other. Volatile fields never differ.
     """
-    rows: list[tuple[str, Any, Any]] = []
-    for tier, left, right in (("hard", a.hard, b.hard), ("soft", a.soft, b.soft)):
-        for name in sorted({*left, *right}):
-            if left.get(name) != right.get(name):
-                rows.append((f"{tier}.{name}", left.get(name), right.get(name)))
-    return rows
+    return [
+        (f"{tier}.{name}", left.get(name), right.get(name))
+        for tier, left, right in (("hard", a.hard, b.hard), ("soft", a.soft, b.soft))
+        for name in sorted({*left, *right})
+        if left.get(name) != right.get(name)
+    ]

@@ -100,7 +100,7 @@ class Ceilings(msgspec.Struct, frozen=True, kw_only=True):
 
     stream_* are taken on arrays far larger than the last-level cache, with all threads; `stream_read_one_thread` on
     one; `stream_read_curve` over working sets; `gather` over row bytes and working sets; `gemm` by dtype name.
-    copies, launch latency: CUDA only.
+    copies, launch latency: CUDA only. `notes` say what falls short of this and why.
     """
 
     device: str
@@ -119,6 +119,7 @@ class Ceilings(msgspec.Struct, frozen=True, kw_only=True):
     copy_device_to_host_pinned: Ceiling | None = None
     copy_device_to_host_pageable: Ceiling | None = None
     launch_latency: Ceiling | None = None
+    notes: tuple[str, ...] = ()
 
 
 class Fingerprint(msgspec.Struct, frozen=True, kw_only=True):

@@ -49,10 +49,24 @@ def interpolate_log(points: Sequence[tuple[float, float]], x: float) -> float:
 
 def stream_roof(ceilings: Ceilings, working_set_bytes: int) -> float:
     """Bytes/s of a sequential read over this working set; the far-memory rate where no curve was measured."""
-    points = [(float(c.working_set_bytes), c.bytes_per_s) for c in ceilings.stream_read_curve if _placed(c)]
+    points = _by_working_set(ceilings.stream_read_curve)
     if not points:
         return ceilings.stream_read.bytes_per_s or 0.0
-    return interpolate_log([(x, y) for x, y in points if y], max(1, working_set_bytes))
+    return interpolate_log(points, max(1, working_set_bytes))
+
+
+def _by_working_set(curve: Sequence[Ceiling]) -> list[tuple[float, float]]:
+    """(bytes, rate) of a curve, smallest first, made non-increasing.
+
+    What a larger working set reached, a smaller one can reach too: a dip in a measured curve is a disturbance or
+    a weak kernel, no roof.
+    """
+    points = [(float(c.working_set_bytes), c.bytes_per_s) for c in curve if c.working_set_bytes and c.bytes_per_s]
+    roof, best = [], 0.0
+    for size, rate in sorted(points, reverse=True):
+        best = max(best, rate)
+        roof.append((size, best))
+    return roof[::-1]
 
 
 def gather_roof(ceilings: Ceilings, row_bytes: int, working_set_bytes: int) -> float:
@@ -63,21 +77,9 @@ def gather_roof(ceilings: Ceilings, row_bytes: int, working_set_bytes: int) -> f
     rows = sorted({c.row_bytes for c in ceilings.gather if c.row_bytes})
     if not rows:
         raise ValueError(f"no gather ceiling was measured on {ceilings.device}: measure the machine again")
-    points = [(float(r), _gather_at(ceilings.gather, r, working_set_bytes)) for r in rows]
+    curves = {r: _by_working_set([c for c in ceilings.gather if c.row_bytes == r]) for r in rows}
+    points = [(float(r), interpolate_log(curve, max(1, working_set_bytes))) for r, curve in curves.items()]
     return interpolate_log(points, max(1, row_bytes))
-
-
-def _gather_at(gather: Sequence[Ceiling], row_bytes: int, working_set_bytes: int) -> float:
-    points = [
-        (float(c.working_set_bytes), c.bytes_per_s)
-        for c in gather
-        if c.row_bytes == row_bytes and c.working_set_bytes and c.bytes_per_s
-    ]
-    return interpolate_log(points, max(1, working_set_bytes))
-
-
-def _placed(ceiling: Ceiling) -> bool:
-    return bool(ceiling.working_set_bytes and ceiling.bytes_per_s)
 
 
 def gemm_roof(ceilings: Ceilings, dtype: str) -> float:
