@@ -1,0 +1,133 @@
+"""The worker's side of a case, run in this process on tiny models: what is found, what fails, what is rotated."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from bench import harness
+from bench.harness import Request, Result, num_batches, residency
+from bench.records import Case, Limits
+from bench.sweep_spec import make_case
+
+pytest.importorskip("torch")
+
+MIB = 2**20
+LIMITS = Limits(budget_s=0.05, min_repeat_s=0.002, trace=False)
+
+
+def request(**settings: Any) -> Request:
+    return Request(case=make_case("tiny", None, settings), limits=LIMITS, llc_bytes=MIB)
+
+
+def run(case: Request) -> tuple[Result, list[str]]:
+    events: list[tuple[str, dict[str, Any]]] = []
+    harness.run_case(msgspec.json.encode(case), lambda kind, body: events.append((kind, body)))
+    phases = [str(body.get("phase", kind)) for kind, body in events]
+    return msgspec.convert(events[-1][1], Result), phases
+
+
+@pytest.mark.parametrize("phase", ["forward", "train_step"])
+def test_a_case_is_checked_before_it_is_timed(phase: str) -> None:
+    result, order = run(request(phase=phase, batch_size=8))
+    assert order == ["build", "inputs", "check", "measure", "measuring", "measured", "trace", "result"]
+    assert result.check is not None
+    assert 0 <= result.check.max_error <= result.check.tolerance
+    assert result.settings.grad_mode == (phase == "train_step")
+    assert result.work is not None
+    assert result.work.lookups == 8 * (4 + 4 + 1 + 2)
+    assert result.costs.fixed_s >= 0
+
+
+def test_a_wrong_result_is_never_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    from workloads import tables
+
+    def broken(weight: Any, *_: Any) -> None:
+        weight.fill_(float("nan"))
+
+    monkeypatch.setattr("workloads.steps.fill_table", broken)
+    with pytest.raises(harness.WrongResultError, match="tolerance"):
+        run(request(batch_size=4))
+    assert tables.fill_table is not broken
+
+
+def test_a_traced_case_says_where_its_time_went(tmp_path: Path) -> None:
+    asked = msgspec.structs.replace(
+        request(phase="train_step", batch_size=64),
+        limits=msgspec.structs.replace(LIMITS, trace=True),
+        trace_path=str(tmp_path / "case.pt.trace.json.gz"),
+    )
+    result, _ = run(asked)
+    assert result.trace is not None
+    assert set(result.trace.stages) == {"embedding", "bottom_mlp", "interaction", "top_mlp", "loss", "optimizer"}
+    assert all(s.backward_s > 0 for n, s in result.trace.stages.items() if n.endswith(("mlp", "ion")))
+    shares = sum(s.share_frac for s in result.trace.stages.values())
+    assert shares == pytest.approx(result.trace.coverage_frac, abs=0.02)
+    assert result.trace.overhead_ratio > 0.5
+
+
+def test_cold_mode_times_single_steps() -> None:
+    result, _ = run(request(cache_mode="cold"))
+    assert result.measurement.steps_per_repeat == 1
+
+
+def test_threads_are_as_asked() -> None:
+    import torch
+
+    before = torch.get_num_threads()
+    try:
+        assert run(request(num_threads=1))[0].settings.num_threads == 1
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_users_code_may_come_with_or_without_work(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from workloads.work import StageWork, Work\n"
+        "def bare():\n    return lambda: sum(range(1000))\n"
+        "def counted():\n"
+        "    work = Work(samples=4, lookups=0, row_bytes=0, stages={'top_mlp': StageWork(flops=1000)})\n"
+        "    return (lambda: sum(range(1000))), work\n"
+    )
+    for name, samples in (("bare", None), ("counted", 4)):
+        case = Case(code=f"{tmp_path}/mine.py:{name}")
+        result, _ = run(Request(case=case, limits=LIMITS, llc_bytes=MIB))
+        assert (result.work.samples if result.work else None) == samples
+
+
+def test_a_function_that_is_not_there_is_named(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("")
+    with pytest.raises(AttributeError, match="has no function step"):
+        harness.load_function(f"{tmp_path}/mine.py:step")
+
+
+class TestNumBatches:
+    """Enough that distinct rows exceed four last-level caches, or the table is covered, or no step repeats a batch."""
+
+    def test_hot_is_one(self) -> None:
+        assert num_batches(request(cache_mode="hot")) == 1
+
+    def test_a_small_table_needs_no_more_than_covers_it(self) -> None:
+        small = request(num_rows=1000, pooling_factor=10, batch_size=100)
+        assert num_batches(small) == 3
+
+    def test_a_large_table_exceeds_the_cache(self) -> None:
+        spec = {"num_rows": 10_000_000, "dim": 64, "pooling_factor": 20, "batch_size": 1000, "num_tables": 1}
+        asked = msgspec.structs.replace(request(**spec), limits=Limits(budget_s=100))
+        distinct_bytes = num_batches(asked) * 20_000 * 256
+        assert 4 * MIB <= distinct_bytes <= 4 * MIB + 2 * 20_000 * 256
+
+    def test_making_inputs_is_bounded_by_the_measuring_time(self) -> None:
+        spec = {"num_rows": 10_000_000, "pooling_factor": 100, "batch_size": 1000, "num_tables": 4}
+        asked = Request(case=make_case("tiny", None, spec), limits=Limits(budget_s=0.1), llc_bytes=10_000 * MIB)
+        assert num_batches(asked) * 400_000 <= 0.1 * harness.GENERATE_LOOKUPS_PER_S
+
+
+@pytest.mark.parametrize(
+    ("touched", "llc", "verdict"), [(3, 1, "dram"), (1, 1, "mixed"), (1, 3, "cache"), (1, 0, "unknown")]
+)
+def test_residency_compares_what_is_touched_with_the_cache(touched: int, llc: int, verdict: str) -> None:
+    assert residency(touched * MIB, llc * MIB) == verdict
