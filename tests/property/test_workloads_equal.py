@@ -1,0 +1,103 @@
+"""Every backend equals the float64 reference over random models; inputs are in range and reproducible."""
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+from workloads import backends, indices, lengths
+from workloads.batch import make_batch
+from workloads.reference import check
+from workloads.spec import ModelSpec, TableSpec, with_axis
+from workloads.steps import build_model
+
+FEW = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+@st.composite
+def tables(draw, dim=None):
+    pooling = draw(st.sampled_from(["sum", "mean"]))
+    return TableSpec(
+        name="t",
+        num_rows=draw(st.sampled_from([1, 2, 7, 300])),
+        dim=dim or draw(st.sampled_from([4, 8, 20])),
+        pooling_factor=draw(st.integers(1, 6)),
+        pooling=pooling,
+        weighted=pooling == "sum" and draw(st.booleans()),
+        indices=draw(st.sampled_from(indices.names())),
+        lengths=draw(st.sampled_from(lengths.names())),
+        exponent=draw(st.floats(0, 3)),
+    )
+
+
+@st.composite
+def specs(draw):
+    if draw(st.booleans()):
+        return ModelSpec(name="m", variant="embedding", tables=tuple(draw(st.lists(tables(), min_size=1, max_size=4))))
+    dense = draw(st.booleans())
+    return ModelSpec(
+        name="m",
+        tables=tuple(draw(st.lists(tables(dim=8), min_size=2, max_size=4))),
+        num_dense=3 if dense else 0,
+        bottom_mlp=(5, 8) if dense else (),
+        top_mlp=(6, 1),
+        interaction=draw(st.sampled_from(["dot", "cat"])),
+        interaction_self=draw(st.booleans()),
+    )
+
+
+@pytest.mark.parametrize("phase", ["forward", "train_step"])
+@pytest.mark.parametrize("backend", backends.names())
+@given(spec=specs(), batch_size=st.sampled_from([1, 2, 9]), seed=st.integers(0, 100))
+@FEW
+def test_every_backend_equals_the_reference(backend, phase, spec, batch_size, seed):
+    reason = backends.load(backend).available("cpu", phase)
+    if reason:
+        pytest.skip(reason)
+    bundle = build_model(spec, backend, phase=phase, seed=seed, num_threads=1)
+    found = check(bundle, make_batch(spec, batch_size, seed))
+    assert found.ok, found
+
+
+@given(spec=specs(), batch_size=st.integers(1, 20), seed=st.integers(0, 2**40), number=st.integers(0, 5))
+@settings(deadline=None)
+def test_batches_are_in_range_monotone_and_reproducible(spec, batch_size, seed, number):
+    batch, again = (make_batch(spec, batch_size, seed, number, num_threads=n) for n in (1, 3))
+    np.testing.assert_array_equal(batch.indices, again.indices)
+    np.testing.assert_array_equal(batch.dense, again.dense)
+    assert (np.diff(batch.offsets) >= 0).all()
+    assert batch.offsets[-1] == batch.indices.size
+    for t, table in enumerate(spec.tables):
+        part = batch.table(t)
+        assert part.indices.min() >= 0
+        assert part.indices.max() < table.num_rows
+        assert part.offsets[-1] == part.indices.size
+
+
+@given(num_rows=st.integers(1, 2**40), exponent=st.floats(0, 8), seed=st.integers(0, 1000))
+@settings(deadline=None)
+def test_any_law_stays_in_any_table(num_rows, exponent, seed):
+    for law in indices.names():
+        table = TableSpec(name="t", num_rows=num_rows, dim=4, indices=law, exponent=exponent)
+        out = np.empty(2000, np.int64)
+        indices.fill_indices(table, (seed, 0, 0, 1), 0, out)
+        assert out.min() >= 0
+        assert out.max() < num_rows
+
+
+@given(num_rows=st.integers(1, 10**7), exponent=st.floats(0, 3), lookups=st.integers(1, 10**6))
+@settings(deadline=None, max_examples=50)
+def test_expected_unique_is_bounded_by_rows_and_lookups(num_rows, exponent, lookups):
+    table = TableSpec(name="t", num_rows=num_rows, dim=4, indices="zipf", exponent=exponent)
+    found = indices.expected_unique(table, lookups)
+    assert 0 < found <= min(num_rows, lookups) * (1 + 1e-6)
+
+
+@given(spec=specs(), scale=st.floats(0.01, 10))
+@settings(deadline=None)
+def test_scaling_rows_keeps_everything_else(spec, scale):
+    assume(scale != 1)
+    scaled = with_axis(spec, "rows_scale", scale)
+    assert scaled.rows_scale == scale
+    assert [t.dim for t in scaled.tables] == [t.dim for t in spec.tables]
+    assert min(t.num_rows for t in scaled.tables) >= 1
