@@ -237,3 +237,12 @@ def test_counted_touches_fit_the_work():
     batches = [make_batch(TINY, 8, 0, i) for i in range(2)]
     work = models.count_work(TINY, 8, "forward", touch(TINY, batches))
     assert work.total("bytes_compulsory") == sum(s.bytes_compulsory for s in work.stages.values())
+
+
+@pytest.mark.parametrize("backend", backends.names())
+def test_availability_is_a_reason_or_none_and_starts_no_cuda(backend):
+    for device in ("cpu", "cuda", "tpu"):
+        reason = backends.load(backend).available(device, "forward")
+        assert reason is None or len(reason) > 10
+    assert "not known" in backends.load(backend).available("tpu", "forward") or backend == "tbe"
+    assert not torch.cuda.is_initialized()

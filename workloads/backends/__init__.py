@@ -63,4 +63,7 @@ def missing_device(device: str) -> str | None:
 
     if torch.version.cuda is None:
         return "this torch is built without CUDA; install dlrm-bench[cuda]"
+    # Asks NVML, so no CUDA context comes into being in a process that will fork.
+    if torch.cuda.device_count() == 0:
+        return "no CUDA device is visible"
     return None
