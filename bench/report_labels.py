@@ -132,7 +132,7 @@ def _dependent(axes: Sequence[str]) -> Sequence[str]:
 def values(records: Sequence[Record], name: str) -> list[Value]:
     """Values of an axis among records: numbers in order of size, words in order of appearance."""
     found = list(dict.fromkeys(axes[name] for r in records if name in (axes := axes_of(r.case))))
-    return sorted(found) if all(isinstance(v, (int, float)) for v in found) else found  # type: ignore[type-var]
+    return sorted(found) if all(isinstance(v, (int, float)) for v in found) else found
 
 
 def where(record: Record, wanted: Mapping[str, Value]) -> bool:
