@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from profiles import cuda_ceilings, kernels
 from profiles.allocator import allocator_state
 from profiles.arena import make_arena
+from profiles.libc_kernels import LibcKernels
 from profiles.machine import Ceilings
 from profiles.probes import cgroup, cpu, memory
 from profiles.timing import Cell, Deadline, Pace, Progress, Timer, host_timer, run_cells
@@ -219,6 +220,9 @@ def _stream_cells(arena: torch.Tensor, plan: Plan) -> dict[str, Cell]:
         ),
     }
     if arena.device.type == "cpu":
+        libc = LibcKernels(threads)
+        cells["stream_copy"].kernels = [*cells["stream_copy"].kernels, libc.copy(arena)]
+        cells["stream_write"].kernels = [*cells["stream_write"].kernels, libc.fill(written)]
         one = _read_cell(arena, size, 1)
         one.around = thread_count(1)
         cells["stream_read_one_thread"] = one
