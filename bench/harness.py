@@ -13,6 +13,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -124,10 +125,10 @@ def _run_model(request: Request, emit: Emit) -> Result:
         stats = input_stats(spec, made, touches, request.llc_bytes)
         inputs = [bundle.prepare(batch) for batch in made]
     with watch.part("check"):
-        error, tolerance, what = reference.check(bundle, made[0])
-        check = Check(max_error=error, tolerance=tolerance, what=what)
-        if not error <= tolerance:
-            raise WrongResultError(f"{what}: largest error {error:.3g}, tolerance {tolerance:.3g}")
+        checked = reference.check(bundle, made[0])
+        check = Check(max_error=checked.max_error, tolerance=checked.tolerance, what=checked.what)
+        if not checked.ok:
+            raise WrongResultError(f"{check.what}: largest error {check.max_error:.3g}, tolerance {check.tolerance:g}")
     del made
     work = models.count_work(spec, case.batch_size, case.phase, touches)
     step = steps.make_step(bundle)
@@ -219,19 +220,19 @@ def _trace(
     from profiles.capture import capture
     from profiles.trace.reader import read_events
     from profiles.trace.stages import stage_times
-
     from workloads.layers import set_tracing
 
     path, steps = Path(request.trace_path), request.limits.trace_steps
-    feed = iter(list(inputs) * (1 + math.ceil((steps + 1) / len(inputs))))
+    feed = cycle(inputs)
     set_tracing(model, True)
-    capture(lambda: step(next(feed)), path, steps=steps, warmup=1, device=request.case.device)
+    capture(lambda: step(next(feed)), path, steps=steps, device=request.case.device)
     set_tracing(model, False)
     found = stage_times(read_events(path), STAGES, steps)
     timed_s = sorted(measurement.times_s)[len(measurement.times_s) // 2]
     stages = {
         name: StageTime(forward_s=f, backward_s=b, share_frac=(f + b) / found.step_s)
         for name, (f, b) in found.stages.items()
+        if f + b > 0
     }
     return TraceSummary(
         path=f"traces/{path.name}",

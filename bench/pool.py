@@ -173,19 +173,21 @@ def _tail(log: BinaryIO) -> str:
 
 def _ending(ended: Ended, timed_out: bool, timeout_s: float, oom: bool, log: str) -> Ending:
     name = signal.Signals(ended.signal).name if ended.signal else None
-    common = {"signal": name, "log": log, "peak_rss_bytes": ended.peak_rss_bytes}
+    kind, reason = _kind(ended, name, oom, log)
     if timed_out:
-        return Ending(kind="timeout", reason=f"no end after {timeout_s:g} s; killed", **common)
+        kind, reason = "timeout", f"no end after {timeout_s:g} s; killed"
+    return Ending(kind=kind, reason=reason, signal=name, log=log, peak_rss_bytes=ended.peak_rss_bytes)
+
+
+def _kind(ended: Ended, signal_name: str | None, oom: bool, log: str) -> tuple[str, str | None]:
     if ended.signal == signal.SIGKILL:
-        if oom:
-            return Ending(kind="out_of_memory", reason="killed by the kernel for want of memory", **common)
-        return Ending(kind="crash", reason="killed by SIGKILL from outside", **common)
-    if ended.signal:
-        return Ending(kind="crash", reason=f"ended by {name}", **common)
+        killed_for_memory = "out_of_memory", "killed by the kernel for want of memory"
+        return killed_for_memory if oom else ("crash", "killed by SIGKILL from outside")
+    if signal_name:
+        return "crash", f"ended by {signal_name}"
     if ended.exit_code:
-        last = log.rsplit("\n", 1)[-1] or f"exit code {ended.exit_code}"
-        return Ending(kind="error", reason=last, **common)
-    return Ending(kind="ok", **common)
+        return "error", log.rsplit("\n", 1)[-1] or f"exit code {ended.exit_code}"
+    return "ok", None
 
 
 def oom_kills() -> int:

@@ -103,7 +103,7 @@ def _decode(line: bytes, path: Path, number: int) -> Record:
         raise SchemaError(f"{path}, line {number}: not a record ({error}); the file was edited or damaged") from None
 
 
-def _lift(plain: Any, path: Path, number: int) -> dict[str, Any]:
+def _lift(plain: Any, path: Path, number: int) -> Any:
     if not isinstance(plain, dict) or not isinstance(plain.get("schema_version"), int):
         raise SchemaError(f"{path}, line {number}: no schema_version; not a record of dlrm-bench")
     version = plain["schema_version"]

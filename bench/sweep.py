@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
-from profiles.telemetry import Telemetry, samplers_for
 
 from bench import store
 from bench.environment import environment_of
 from bench.errors import UsageError
-from bench.harness import Request, Result
+from bench.harness import Request
 from bench.metrics import violations
 from bench.plan import Planned
 from bench.pool import Ending, Pool
-from bench.records import SCHEMA_VERSION, Case, Channel, Limits, Manifest, Outcome, Record
+from bench.records import SCHEMA_VERSION, Case, Limits, Manifest, Outcome, Record
+from bench.watching import Watch
 from profiles.machine import Machine
 
 ROOT = Path(__file__).parent.parent
@@ -131,14 +131,13 @@ class Runner:
 
     def _measured(self, planned: Planned) -> Record:
         case, started_at = planned.case, now()
-        watch = _Watch(self._observer)
         server = self._pool.server(environment_of(case))
-        with watch:
+        with Watch(case.device, self._observer.phase) as watch:
             ending = server.run(
                 "bench.harness:run_case", self._request(planned), watch, self._manifest.limits.timeout_s
             )
         if watch.result is None or ending.kind != "ok":
-            return self._record(case, _failure(ending, watch.last_phase), started_at)
+            return self._record(case, _failure(ending, watch.phase), started_at)
         result = watch.result
         record = self._record(
             case,
@@ -178,53 +177,6 @@ class Runner:
             started_at=started_at,
             commit=self._manifest.commit,
             **parts,
-        )
-
-
-class _Watch:
-    """Receives a worker's events, and samples the machine while it measures."""
-
-    def __init__(self, observer: Observer) -> None:
-        self._observer = observer
-        self._telemetry: Telemetry | None = None
-        self.result: Result | None = None
-        self.last_phase = "start"
-        self.elapsed_s = 0.0
-
-    def __enter__(self) -> None:
-        import time
-
-        self._began = time.perf_counter()
-
-    def __exit__(self, *_: object) -> None:
-        import time
-
-        self.elapsed_s = time.perf_counter() - self._began
-        self._stop()
-
-    def __call__(self, kind: str, body: dict[str, Any]) -> None:
-        if kind == "phase":
-            self.last_phase = str(body["phase"])
-            self._observer.phase(self.last_phase)
-        elif kind == "measuring":
-            self._telemetry = Telemetry(samplers_for(int(body["pid"])))
-            self._telemetry.start()
-        elif kind == "measured":
-            self._stop()
-        elif kind == "result":
-            self.result = msgspec.convert(body, Result)
-
-    def _stop(self) -> None:
-        if self._telemetry is not None:
-            self._telemetry.stop()
-
-    def channels(self, origin_s: float) -> tuple[Channel, ...]:
-        """What was sampled, in seconds since the first repeat."""
-        if self._telemetry is None:
-            return ()
-        return tuple(
-            Channel(name=s.name, source=s.source, times_s=tuple(t - origin_s for t in s.times_s), values=s.values)
-            for s in self._telemetry.series()
         )
 
 

@@ -126,33 +126,42 @@ def _print_machine(machine: Machine, device: str) -> None:
 def _print_ceilings(device: str, ceilings: Ceilings) -> None:
     rows = [[name, _rate(c), f"{c.spread_frac:.1%}", c.kernel, c.source] for name, c in named_ceilings(ceilings)]
     print_table(f"ceilings of {device}", ["", "best", "spread", "kernel", "source"], rows, right=[1, 2])
+    _print_gather(ceilings.gather)
+
+
+def _print_gather(gather: Sequence[Ceiling]) -> None:
+    """Row bytes down, working sets across."""
+    found = {(c.row_bytes, c.working_set_bytes): c for c in gather}
+    sets = sorted({c.working_set_bytes or 0 for c in gather})
+    row_sizes = sorted({c.row_bytes or 0 for c in gather})
+    rows = [[f"{r} B", *(_rate(found[r, s]) if (r, s) in found else "" for s in sets)] for r in row_sizes]
+    print_table("random gather, by row bytes and working set", ["rows", *map(gib, sets)], rows, right=range(1, 20))
+    kernels = ", ".join(sorted({c.kernel for c in gather}))
+    print(f"measured; best of several kernels ({kernels}); all spreads with --json")
 
 
 def named_ceilings(ceilings: Ceilings) -> list[tuple[str, Ceiling]]:
-    """Every ceiling with a name for people."""
+    """Every single ceiling with a name for people."""
     single = [(f.replace("_", " "), getattr(ceilings, f)) for f in Ceilings.__struct_fields__]
     named = [(name, c) for name, c in single if isinstance(c, Ceiling)]
-    named += [(f"matrix product {dtype}", c) for dtype, c in ceilings.gemm.items()]
-    named += [(f"gather {c.row_bytes} B rows from {gib(c.working_set_bytes or 0)}", c) for c in ceilings.gather]
-    return named
+    return named + [(f"matrix product {dtype}", c) for dtype, c in ceilings.gemm.items()]
 
 
 def _rate(ceiling: Ceiling) -> str:
     if ceiling.bytes_per_s is not None:
         return f"{ceiling.bytes_per_s / 1e9:.3g} GB/s"
     if ceiling.flops_per_s is not None:
-        return f"{ceiling.flops_per_s / 1e9:.3g} GFLOP/s"
+        return f"{ceiling.flops_per_s / 1e9:,.0f} GFLOP/s"
     return f"{(ceiling.seconds or 0) * 1e6:.3g} us"
 
 
 def show_doctor(*, as_json: bool) -> None:
     """Print findings and cures."""
     from profiles.doctor import diagnose
-
     from profiles.identify import identify
 
     findings = diagnose(identify())
     if as_json:
         print_json(findings)
         return
-    print_table("doctor", ["", "what", "found", "cure"], [[f.level, f.what, f.found, f.cure or ""] for f in findings])
+    print_table("doctor", ["", "what", "found", "cure"], [[f.level, f.topic, f.found, f.cure or ""] for f in findings])

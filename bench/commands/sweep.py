@@ -142,7 +142,9 @@ def surroundings(machine: Machine) -> Surroundings:
     def needed(case: Case) -> dict[str, int]:
         if case.model is None:
             return {}
-        return memory_needed(case.model, case.batch_size, case.phase, case.backend, case.dtype, case.optimizer)
+        return memory_needed(
+            case.model, case.batch_size, case.phase, case.backend, case.dtype, optimizer=case.optimizer
+        )
 
     return Surroundings(memory_available_bytes=available_bytes(), unavailable=unavailable, memory_needed=needed)
 

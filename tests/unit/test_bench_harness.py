@@ -62,7 +62,8 @@ def test_a_traced_case_says_where_its_time_went(tmp_path: Path) -> None:
     )
     result, _ = run(asked)
     assert result.trace is not None
-    assert set(result.trace.stages) == {"embedding", "bottom_mlp", "interaction", "top_mlp", "loss", "optimizer"}
+    named = {"embedding", "bottom_mlp", "interaction", "top_mlp", "loss", "optimizer"}
+    assert named <= set(result.trace.stages) <= named | {"backward"}
     assert all(s.backward_s > 0 for n, s in result.trace.stages.items() if n.endswith(("mlp", "ion")))
     shares = sum(s.share_frac for s in result.trace.stages.values())
     assert shares == pytest.approx(result.trace.coverage_frac, abs=0.02)

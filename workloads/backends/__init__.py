@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -53,17 +54,17 @@ def missing_torch() -> str | None:
     return None
 
 
+def torch_release() -> str:
+    """Version of the installed torch, such as 2.13.0+cpu."""
+    return metadata.version("torch")
+
+
 def missing_device(device: str) -> str | None:
-    """The reason text where torch cannot run on `device`, found without initialising CUDA."""
+    """The reason text where this torch cannot run on `device`. Whether a GPU is there is profiles' to say."""
     if device == "cpu":
         return None
-    if device.split(":", maxsplit=1)[0] != "cuda":
+    if device.partition(":")[0] != "cuda":
         return f"device {device!r} is not known; known: cpu, cuda"
-    import torch
-
-    if torch.version.cuda is None:
+    if torch_release().endswith("+cpu"):
         return "this torch is built without CUDA; install dlrm-bench[cuda]"
-    # Asks NVML, so no CUDA context comes into being in a process that will fork.
-    if torch.cuda.device_count() == 0:
-        return "no CUDA device is visible"
     return None

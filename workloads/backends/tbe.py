@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+from importlib import metadata
 from typing import TYPE_CHECKING
 
-from workloads.backends import missing_device, missing_torch
+from workloads.backends import missing_device, missing_torch, torch_release
 from workloads.spec import TableSpec
 
 if TYPE_CHECKING:
@@ -14,9 +15,13 @@ if TYPE_CHECKING:
     from workloads.pooling import Embedding
 
 
+TORCH_OF = {"1.6": "2.11", "1.7": "2.12", "1.8": "2.13"}
+"""fbgemm-gpu must match torch to the ABI; releases not listed here are given the benefit of the doubt."""
+
+
 def available(device: str, phase: str) -> str | None:
-    """Why it cannot run, or None; imports fbgemm where it is installed, since a wrong build fails only then."""
-    return missing_torch() or _missing_fbgemm() or missing_device(device) or _wrong_build(device)
+    """Why it cannot run, or None; from package metadata alone, so that listing stays instant (doctor imports it)."""
+    return missing_torch() or _missing_fbgemm() or _mismatch() or missing_device(device) or _wrong_build(device)
 
 
 def _missing_fbgemm() -> str | None:
@@ -25,17 +30,30 @@ def _missing_fbgemm() -> str | None:
     return None
 
 
-def _wrong_build(device: str) -> str | None:
-    import torch
+def _installed() -> tuple[str, str] | None:
+    """(distribution, version) of fbgemm; None where it did not come as a package."""
+    for name in ("fbgemm-gpu-cpu", "fbgemm-gpu"):
+        try:
+            return name, metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return None
 
-    try:
-        import fbgemm_gpu
-    except (ImportError, OSError, RuntimeError) as error:
-        return f"fbgemm-gpu does not load with torch {torch.__version__}: {error}"
-    target = getattr(fbgemm_gpu, "__target__", "default")
-    variant = getattr(fbgemm_gpu, "__variant__", None)
-    if device != "cpu" and variant == "cpu":
-        return f"this fbgemm-gpu is built for CPU only (target {target}); install dlrm-bench[cuda]"
+
+def _mismatch() -> str | None:
+    found, torch_version = _installed(), torch_release()
+    if found is None:
+        return None
+    needed = TORCH_OF.get(".".join(found[1].split(".")[:2]))
+    if needed and not torch_version.startswith(f"{needed}."):
+        return f"{found[0]} {found[1]} needs torch {needed}, but {torch_version} is installed; see dlrm-bench doctor"
+    return None
+
+
+def _wrong_build(device: str) -> str | None:
+    found = _installed()
+    if device != "cpu" and found is not None and found[0] == "fbgemm-gpu-cpu":
+        return "this fbgemm-gpu is built for CPU only; install dlrm-bench[cuda]"
     return None
 
 
