@@ -22,7 +22,18 @@ from typing import Any
 
 import msgspec
 
-PRELOAD = ("torch", "torch.profiler", "numpy", "fbgemm_gpu.split_table_batched_embeddings_ops_training")
+PRELOAD = (
+    "torch",
+    "torch.profiler",
+    "torch._dynamo",
+    "fbgemm_gpu.split_table_batched_embeddings_ops_training",
+    "bench.harness",
+    "workloads.reference",
+    "workloads.models.dlrm",
+    "workloads.tbe_module",
+    "profiles.capture",
+    "profiles.trace.stages",
+)
 MAX_MESSAGE_BYTES = 65_536
 PR_SET_PDEATHSIG = 1
 
