@@ -124,7 +124,7 @@ def fbgemm_for(torch: str | None) -> str | None:
 
 
 def _minor(version: str) -> str:
-    return ".".join(version.split("+")[0].split(".")[:2])
+    return ".".join(version.split("+", maxsplit=1)[0].split(".")[:2])
 
 
 def torchrec_finding(machine: Machine, importing: TryImport) -> Finding:

@@ -65,7 +65,7 @@ def parse_psi(text: str) -> Pressure | None:
         kind, _, rest = line.partition(" ")
         if kind == "some":
             fields = dict(word.split("=", 1) for word in rest.split())
-            return Pressure(avg10_frac=float(fields["avg10"]) / 100, total_s=int(fields["total"]) * 1e-6)
+            return Pressure(avg10_frac=float(fields["avg10"]) / 100, total_s=int(fields["total"]) / 1e6)
     return None
 
 

@@ -1,0 +1,253 @@
+"""Reading traces, stage times by hand-built events, and one real capture."""
+
+import gzip
+import json
+import subprocess
+import sys
+
+import pytest
+
+from profiles.trace.reader import Event, TraceError, nanoseconds, read_events
+from profiles.trace.stages import Nesting, stage_times
+
+
+@pytest.mark.parametrize(
+    ("text", "ns"),
+    [
+        (b"1694128200000123.456", 1694128200000123456),
+        (b"5", 5000),
+        (b"0.5", 500),
+        (b"1.25", 1250),
+        (b'"7.001"', 7001),
+        (b"-1.5", -1500),
+        (b"1e3", 1_000_000),
+        (b"1.0004", 1000),
+        (b"null", 0),
+    ],
+)
+def test_microseconds_become_whole_nanoseconds(text, ns):
+    assert nanoseconds(text) == ns
+
+
+def write(path, events, pack=False):
+    content = json.dumps({"schemaVersion": 1, "traceEvents": events}).encode()
+    path.write_bytes(gzip.compress(content) if pack else content)
+    return path
+
+
+ADDMM = {
+    "ph": "X",
+    "cat": "cpu_op",
+    "name": "aten::addmm",
+    "pid": 7,
+    "tid": 8,
+    "ts": 1694128200000123.5,
+    "dur": 2,
+    "args": {"Sequence number": 3, "Fwd thread id": 0, "External id": 11, "Input Dims": [[2, 3]], "odd": {}},
+}
+
+
+@pytest.mark.parametrize("name", ["t.json", "t.json.gz"])
+def test_events_are_typed(tmp_path, name):
+    path = tmp_path / name
+    content = '{"traceEvents": [%s, {"ph": "M", "name": "process_name", "pid": "Spans", "args": {"name": "x"}}]}'
+    text = json.dumps(ADDMM).encode()
+    whole = content.encode() % text
+    path.write_bytes(gzip.compress(whole) if name.endswith("gz") else whole)
+    op, meta = read_events(path)
+    assert (op.ts_ns, op.dur_ns, op.end_ns) == (1694128200000123500, 2000, 1694128200000125500)
+    assert (op.sequence, op.forward_thread, op.external_id, op.input_dims) == (3, 0, 11, [[2, 3]])
+    assert (meta.ph, meta.pid, meta.ts_ns, meta.correlation) == ("M", "Spans", 0, None)
+
+
+def test_a_bare_list_and_odd_arguments(tmp_path):
+    path = tmp_path / "t.json"
+    odd = {"ph": "X", "name": "k", "ts": 1, "args": {"correlation": "12", "stream": "null", "bytes": None}}
+    path.write_text(json.dumps([odd]))
+    (event,) = read_events(path)
+    assert (event.correlation, event.bytes, event.stream) == (12, None, "null")
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b'{"traceEvents": [{"ph": "X"', "no complete JSON"),
+        (b"", "no complete JSON"),
+        (b'{"events": []}', "no Chrome trace"),
+        (b'{"traceEvents": [{"ts": "soon"}]}', "no number"),
+        (gzip.compress(b'{"traceEvents": []}')[:-9], "damaged gzip"),
+        (b"\x1f\x8bxx", "damaged gzip"),
+    ],
+)
+def test_damage_is_named(tmp_path, content, what):
+    path = tmp_path / "t.json"
+    path.write_bytes(content)
+    with pytest.raises(TraceError, match=what) as caught:
+        read_events(path)
+    assert str(path) in str(caught.value)
+
+
+def test_an_absent_file(tmp_path):
+    with pytest.raises(TraceError, match="No such file"):
+        read_events(tmp_path / "none.json")
+
+
+def event(name, start, dur, cat="cpu_op", tid=1, **more):
+    return Event(name=name, cat=cat, ph="X", pid=1, tid=tid, ts_ns=start, dur_ns=dur, **more)
+
+
+def mark(name, start, dur):
+    return event(name, start, dur, cat="user_annotation")
+
+
+def node(name, start, dur, sequence=None, tid=1):
+    return event(
+        f"autograd::engine::evaluate_function: {name}", start, dur, tid=tid, sequence=sequence, forward_thread=1
+    )
+
+
+def test_nesting():
+    nesting = Nesting([mark("inner", 2, 3), mark("outer", 0, 10), mark("later", 5, 2)])
+    assert nesting.parents == [-1, 0, 0]
+    assert nesting.own_ns() == [5, 3, 2]
+    names = [e.name if (e := nesting.innermost(t)) else None for t in (0, 3, 5, 8, 10, -1)]
+    assert names == ["outer", "inner", "later", "outer", None, None]
+
+
+CPU_STEP = [
+    mark("step", 0, 100),
+    mark("embedding", 0, 20),
+    event("aten::embedding_bag", 1, 10, sequence=5, forward_thread=0),
+    mark("top_mlp", 20, 10),
+    event("aten::addmm", 21, 5, sequence=6, forward_thread=0),
+    mark("backward", 30, 50),
+    node("AddmmBackward0", 31, 10, sequence=6),
+    node("torch::autograd::AccumulateGrad", 41, 2),
+    node("EmbeddingBagBackward0", 45, 30, sequence=5),
+    mark("optimizer", 80, 18),
+]
+
+
+def test_backward_time_goes_to_the_stage_of_its_forward_op():
+    times = stage_times(CPU_STEP, ["embedding", "top_mlp", "optimizer", "loss"])
+    expected = {
+        "embedding": (20e-9, 30e-9),
+        "top_mlp": (10e-9, 12e-9),
+        "optimizer": (18e-9, 0.0),
+        "loss": (0.0, 0.0),
+        "backward": (0.0, 8e-9),
+    }
+    assert times.stages == {k: pytest.approx(v) for k, v in expected.items()}
+    assert (times.step_s, times.coverage_frac, times.steps) == (pytest.approx(100e-9), pytest.approx(0.98), 1)
+
+
+def test_a_sequence_number_used_again_means_the_latest_earlier_op():
+    later = [
+        mark("step", 1000, 100),
+        mark("interaction", 1000, 10),
+        event("aten::bmm", 1001, 5, sequence=5, forward_thread=0),
+        mark("backward", 1020, 20),
+        node("BmmBackward0", 1021, 10, sequence=5),
+        node("UnknownBackward0", 1033, 2, sequence=99),
+    ]
+    both = stage_times([*later, *CPU_STEP], ["embedding", "interaction"])
+    assert both.stages["interaction"] == pytest.approx((5e-9, 5e-9))
+    assert both.stages["embedding"] == pytest.approx((10e-9, 15e-9))
+    last = stage_times([*later, *CPU_STEP], ["interaction"], steps=1)
+    assert last.stages == {"interaction": pytest.approx((10e-9, 10e-9)), "backward": pytest.approx((0.0, 10e-9))}
+
+
+def test_gpu_time_is_found_by_correlation():
+    events = [
+        mark("step", 0, 100),
+        mark("embedding", 0, 20),
+        event("aten::embedding_bag", 1, 10, sequence=5, forward_thread=0),
+        event("cudaLaunchKernel", 3, 1, cat="cuda_runtime", correlation=1),
+        mark("backward", 30, 50),
+        node("EmbeddingBagBackward0", 40, 30, sequence=5, tid=2),
+        event("cudaLaunchKernel", 45, 1, cat="cuda_runtime", tid=2, correlation=2),
+        event("cudaLaunchKernel", 90, 1, cat="cuda_runtime", correlation=3),
+        event("cudaLaunchKernel", 500, 1, cat="cuda_runtime", correlation=4),
+        event("gather", 10, 40, cat="kernel", tid="stream 7", correlation=1),
+        event("scatter", 60, 50, cat="kernel", tid="stream 7", correlation=2),
+        event("stray", 110, 10, cat="gpu_memset", tid="stream 7", correlation=3),
+        event("outside", 510, 99, cat="kernel", tid="stream 7", correlation=4),
+    ]
+    times = stage_times(events, ["embedding"])
+    assert times.stages["embedding"] == pytest.approx((40e-9, 50e-9))
+    assert times.coverage_frac == pytest.approx(0.9)
+
+
+def test_a_trace_without_steps():
+    with pytest.raises(ValueError, match="step"):
+        stage_times([mark("embedding", 0, 5)], ["embedding"])
+
+
+CAPTURE = """
+import sys, torch
+from pathlib import Path
+from torch.profiler import record_function as range_
+from profiles.capture import capture
+
+torch.manual_seed(0)
+tables = torch.nn.EmbeddingBag(20000, 64, mode="sum")
+bottom, top = torch.nn.Linear(13, 64), torch.nn.Sequential(torch.nn.Linear(65, 256), torch.nn.Linear(256, 1))
+model = torch.nn.ModuleList([tables, bottom, top])
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+dense, labels = torch.rand(512, 13), torch.rand(512, 1)
+indices, offsets = torch.randint(0, 20000, (512 * 20,)), torch.arange(0, 512 * 20, 20)
+
+def step():
+    with range_("embedding"):
+        pooled = tables(indices, offsets)
+    with range_("bottom_mlp"):
+        hidden = bottom(dense)
+    with range_("interaction"):
+        joined = torch.cat([hidden, (hidden * pooled).sum(1, keepdim=True)], 1)
+    with range_("top_mlp"):
+        out = top(joined)
+    with range_("loss"):
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(out, labels)
+    with range_("backward"):
+        loss.backward()
+    with range_("optimizer"):
+        optimizer.step()
+        optimizer.zero_grad()
+
+capture(step, Path(sys.argv[1]), steps=3, warmup=1)
+"""
+
+
+def test_a_real_model_is_captured_and_taken_apart(tmp_path):
+    pytest.importorskip("torch")
+    path = tmp_path / "deep/t.pt.trace.json.gz"
+    # A process of its own: the profiler keeps threads and hooks in whoever uses it.
+    subprocess.run([sys.executable, "-c", CAPTURE, str(path)], check=True, capture_output=True, timeout=120)
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+    stages = ["embedding", "bottom_mlp", "interaction", "top_mlp", "loss", "optimizer"]
+    times = stage_times(read_events(path), stages)
+    assert times.steps == 3
+    assert 0.95 <= times.coverage_frac <= 1.0
+    both = [*stages[:5]]
+    assert all(min(times.stages[name]) > 0 for name in both)
+    assert times.stages["optimizer"][1] == 0.0
+    assert sum(map(sum, times.stages.values())) == pytest.approx(times.coverage_frac * times.step_s)
+    # The dense gradient of a 20000 x 64 table is the slowest thing here by far.
+    assert times.stages["embedding"][1] > times.stages["bottom_mlp"][1]
+
+
+def test_capture_in_this_process(tmp_path):
+    torch = pytest.importorskip("torch")
+    from profiles.capture import capture
+
+    calls = []
+
+    def step():
+        calls.append(torch.ones(4).sum())
+
+    path = tmp_path / "t.json"
+    capture(step, path, steps=2, warmup=1)
+    assert len(calls) == 4
+    assert sum(e.name == "step" and e.cat == "user_annotation" for e in read_events(path)) == 2
+    with pytest.raises(ValueError, match="path"):
+        capture(step, tmp_path / "t.txt")
