@@ -294,7 +294,7 @@ def manifest(found: list[Record], **changes: object) -> Manifest:
         schema_version=SCHEMA_VERSION,
         name="quick",
         created_at="2026-01-05T10:00:30+00:00",
-        argv=("dlrm-bench", "sweep", "quick"),
+        argv=("sweep", "quick"),
         cases=tuple(r.case for r in found),
         limits=Limits(),
         machine=machine(),

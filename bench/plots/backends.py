@@ -49,7 +49,9 @@ def groups(records: Sequence[Record]) -> list[Group]:
 def _group(members: Sequence[Record]) -> Group:
     slowest = max(members, key=lambda r: metrics.step_s(r) or 0.0)
     reference = next((r for r in members if r.case.backend in REFERENCES), slowest)
-    return Group(reference.case.backend, [Rival(r, speedup(reference, r)) for r in members])
+    return Group(
+        reference.case.backend, [Rival(r, speedup(reference, r)) for r in sorted(members, key=lambda r: r.case.backend)]
+    )
 
 
 def speedup(reference: Record, rival: Record) -> stats.Ratio:
@@ -84,12 +86,13 @@ def draw(records: Sequence[Record], machine: Machine) -> Figure | None:
     made, (left, right) = style.figure(
         height * (2 if narrow else 1), rows=2 if narrow else 1, cols=1 if narrow else 2, sharey=not narrow
     )
-    names = list(dict.fromkeys(r.record.case.backend for g in found for r in g.rivals))
+    names = sorted({r.record.case.backend for g in found for r in g.rivals})
+    tones = {name: style.axis_color(records, "backend", name) for name in names}
     rows = _rows(found)
     for ax in (left, right):
         _frame(ax, found, rows, show=narrow or ax is left)
-    _speeds(left, rows, names)
-    _ratios(right, rows, names, found)
+    _speeds(left, rows, tones)
+    _ratios(right, rows, tones, found)
     handles, _ = left.get_legend_handles_labels()
     style.legend(made, handles)
     return made
@@ -120,11 +123,11 @@ def _frame(ax: Axes, found: Sequence[Group], rows: Sequence[Row], *, show: bool)
     ax.tick_params(axis="y", length=0, labelleft=show, labelcolor=style.look().palette.text)
 
 
-def _speeds(ax: Axes, rows: Sequence[Row], names: Sequence[str]) -> None:
-    for index, name in enumerate(names):
+def _speeds(ax: Axes, rows: Sequence[Row], tones: dict[str, str]) -> None:
+    for name, tone in tones.items():
         own = [(at, r.record) for at, r in rows if r.record.case.backend == name]
         speeds = [r.case.batch_size / (metrics.step_s(r) or 1.0) for _, r in own]
-        ax.barh([at for at, _ in own], speeds, 0.8, color=style.color(index), label=name)
+        ax.barh([at for at, _ in own], speeds, 0.8, color=tone, label=name)
         for (at, _), speed in zip(own, speeds, strict=True):
             ax.annotate(count(speed), (speed, at), xytext=(3, 0), textcoords="offset points", va="center", fontsize=7.6)
     ax.margins(x=0.14)
@@ -133,10 +136,10 @@ def _speeds(ax: Axes, rows: Sequence[Row], names: Sequence[str]) -> None:
     ax.locator_params(axis="x", nbins=5)
 
 
-def _ratios(ax: Axes, rows: Sequence[Row], names: Sequence[str], found: Sequence[Group]) -> None:
+def _ratios(ax: Axes, rows: Sequence[Row], tones: dict[str, str], found: Sequence[Group]) -> None:
     ax.axvline(1, color=style.look().palette.muted, linewidth=1)
     for at, rival in rows:
-        ratio, tone = rival.ratio, style.color(names.index(rival.record.case.backend))
+        ratio, tone = rival.ratio, tones[rival.record.case.backend]
         ax.errorbar(
             ratio.value,
             at,

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from bench import metrics, stats
 from bench.plots import style
 from bench.records import Record
 from bench.report_format import count
-from bench.report_labels import named, slices, values, where
+from bench.report_labels import Value, named, slices, values, where
 from profiles.machine import Machine
 
 if TYPE_CHECKING:
@@ -26,10 +26,11 @@ SHAPES = (("batch", "rows", "dim"), ("batch", "phase", "backend"), ("batch", "di
 
 
 class Panel(NamedTuple):
-    """One panel: its title and its lines by name."""
+    """One panel: its title, the axis that tells its lines apart (none for a single line), and the lines by value."""
 
     title: str
-    lines: dict[str, list[Record]]
+    axis: str | None
+    lines: dict[Value, list[Record]]
 
 
 def panels_of(records: Sequence[Record]) -> list[Panel]:
@@ -46,17 +47,19 @@ def panels_of(records: Sequence[Record]) -> list[Panel]:
 def _split(group: list[Record], axes: tuple[str, ...]) -> list[Panel]:
     if len(axes) == 3:
         _, by, line = axes
-        return [Panel(named(by, v), _lines([r for r in group if where(r, {by: v})], line)) for v in values(group, by)]
-    return [Panel("", _lines(group, axes[1]) if len(axes) > 1 else {"": group})]
+        return [
+            Panel(named(by, v), line, _lines([r for r in group if where(r, {by: v})], line)) for v in values(group, by)
+        ]
+    return [Panel("", axes[1], _lines(group, axes[1]))] if len(axes) > 1 else [Panel("", None, {"": group})]
 
 
-def _lines(group: list[Record], axis: str) -> dict[str, list[Record]]:
-    return {named(axis, v): [r for r in group if where(r, {axis: v})] for v in values(group, axis)}
+def _lines(group: list[Record], axis: str) -> dict[Value, list[Record]]:
+    return {v: [r for r in group if where(r, {axis: v})] for v in values(group, axis)}
 
 
 def alt(records: Sequence[Record]) -> str:
     """The picture in words."""
-    titles = "; ".join(f"{p.title} ({', '.join(p.lines)})" for p in panels_of(records))
+    titles = "; ".join(f"{p.title} ({', '.join(map(_name(p), p.lines))})" for p in panels_of(records))
     return f"Line plots of samples per second against batch size: {titles}."
 
 
@@ -69,17 +72,17 @@ def draw(records: Sequence[Record], machine: Machine) -> Figure | None:
     every = [r for panel in shown for line in panel.lines.values() for r in line]
     rates = [v for r in every if (v := metrics.value(r, machine, "samples_per_s"))]
     for ax, panel in zip(axes, shown, strict=True):
-        _draw_panel(ax, panel)
+        _draw_panel(ax, panel, records)
         ax.set_ylim(min(rates) / 1.4, max(rates) * 1.5)
         style.log_ticks(ax.yaxis, count, min(rates), max(rates))
         ax.tick_params(labelleft=True)
     return made
 
 
-def _draw_panel(ax: Axes, panel: Panel) -> None:
+def _draw_panel(ax: Axes, panel: Panel, records: Sequence[Record]) -> None:
     ax.set_xscale("log", base=2)
     ax.set_yscale("log")
-    for index, (name, line) in enumerate(panel.lines.items()):
+    for index, (value, line) in enumerate(panel.lines.items()):
         ordered = sorted(line, key=lambda r: r.case.batch_size)
         points = [_point(r) for r in ordered]
         rates = [p[1] for p in points]
@@ -88,15 +91,19 @@ def _draw_panel(ax: Axes, panel: Panel) -> None:
             rates,
             yerr=[[p[1] - p[0] for p in points], [p[2] - p[1] for p in points]],
             marker="osD^v<>p"[index % 8],
-            color=style.color(index),
-            label=name,
+            color=style.axis_color(records, panel.axis, value) if panel.axis else style.color(0),
+            label=_name(panel)(value),
             capsize=2,
         )
     batches = sorted({r.case.batch_size for line in panel.lines.values() for r in line})
     style.exact_ticks(ax.xaxis, batches, lambda v: f"{v:g}")
     ax.set(xlabel="batch size (samples)", ylabel="samples/s", title=panel.title)
-    if any(panel.lines):
-        ax.legend(loc="lower right", ncols=1)
+    if panel.axis:
+        ax.legend(loc="lower right", bbox_to_anchor=(1, 0.985), ncols=4, borderaxespad=0)
+
+
+def _name(panel: Panel) -> Callable[[Value], str]:
+    return lambda value: named(panel.axis, value) if panel.axis else ""
 
 
 def _point(record: Record) -> tuple[float, float, float]:

@@ -34,24 +34,17 @@ def alt(records: Sequence[Record]) -> str:
 
 def draw(records: Sequence[Record], machine: Machine) -> Figure | None:
     """None where nothing was measured."""
-    import seaborn as sns
-
     found = style.measured(records)[: style.MAX_ROWS]
     if not found:
         return None
     made, (ax,) = style.figure(style.rows_height(len(found)))
     rows, ratios = _ratios(found)
-    sns.stripplot(
-        x=ratios, y=rows, ax=ax, orient="h", native_scale=True, jitter=0.12, size=3, alpha=0.65, color=style.color(0),
-        linewidth=0, rasterized=False,
-    )  # fmt: skip
+    ax.scatter(ratios, rows, s=9, color=style.color(0), alpha=0.8, linewidth=0, zorder=3)
     for row, record in enumerate(found):
         assert record.measurement is not None
         low, high = stats.median_interval(record.measurement.times_s)
         middle = median(record.measurement.times_s)
-        ax.plot(
-            [low / middle - 1, high / middle - 1], [row, row], color=style.color(1), linewidth=3, solid_capstyle="butt"
-        )
+        ax.barh(row, (high - low) / middle, 0.5, left=low / middle - 1, color=style.color(1), alpha=0.45, linewidth=0)
     names = labels(found)
     style.case_rows(ax, [names[r.key] for r in found])
     reach = min(REACH, max(0.04, *(abs(v) for v in ratios)) * 1.08)
@@ -62,11 +55,11 @@ def draw(records: Sequence[Record], machine: Machine) -> Figure | None:
 
 
 def _ratios(found: Sequence[Record]) -> tuple[list[float], list[float]]:
-    """(row, relative deviation) of each repeat; those outside the axis are drawn at its edge."""
+    """(row, relative deviation) of each repeat, on three tracks; those outside the axis are drawn at its edge."""
     pairs = [
-        (float(row), max(-REACH, min(REACH, t / median(r.measurement.times_s) - 1)))
+        (row + (index % 3 - 1) * 0.13, max(-REACH, min(REACH, t / median(r.measurement.times_s) - 1)))
         for row, r in enumerate(found)
         if r.measurement
-        for t in r.measurement.times_s
+        for index, t in enumerate(r.measurement.times_s)
     ]
     return [row for row, _ in pairs], [ratio for _, ratio in pairs]

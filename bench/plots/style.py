@@ -10,6 +10,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from bench.records import Record
+from bench.report_labels import Value, values
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -69,7 +70,7 @@ PALETTES: dict[Theme, Palette] = {
         muted="#a2acbb",
         grid="#2b3341",
         series=("#5ab2f2", "#f58f4a", "#3fcf9f", "#e29bd0", "#e0bd4b", "#a5a0f7", "#a0a8b5", "#63d0df"),
-        heat="mako",
+        heat="crest_r",
     ),
 }
 STAGE_ORDER = ("embedding", "bottom_mlp", "interaction", "top_mlp", "loss", "optimizer")
@@ -166,6 +167,11 @@ def color(index: int) -> str:
     return series[index % len(series)]
 
 
+def axis_color(records: Sequence[Record], axis: str, value: Value) -> str:
+    """A value of an axis has the same colour in every panel and plot drawn from these records."""
+    return color(sorted(values(records, axis), key=lambda v: (isinstance(v, str), v)).index(value))
+
+
 def stage_color(name: str) -> str:
     """A stage has the same colour everywhere; what is no stage is grey."""
     return color(STAGE_ORDER.index(name)) if name in STAGE_ORDER else look().palette.muted
@@ -205,7 +211,9 @@ def case_rows(ax: Axes, names: Sequence[str]) -> None:
     if look().narrow:
         ax.set_yticks([])
         for row, name in enumerate(names):
-            ax.annotate(name, (0, row - 0.36), xycoords=("axes fraction", "data"), va="center", fontsize=7.4)
+            behind = {"facecolor": look().palette.background, "edgecolor": "none", "pad": 0.6}
+            at = (0, row - 0.36)
+            ax.annotate(name, at, xycoords=("axes fraction", "data"), va="center", fontsize=7.4, bbox=behind)
         return
     ax.set_yticks(range(len(names)), labels=list(names))
     ax.tick_params(axis="y", length=0, labelcolor=look().palette.text)

@@ -84,4 +84,14 @@ def _panel(ax: Axes, name: str, lines: Sequence[Series], tone: str) -> None:
     ax.locator_params(axis="y", nbins=4)
     if suffix == "_frac":
         ax.set_ylim(0, max(1.0, *(v for line in lines for _, v in line)) * 1.04)
+    if suffix == "_bytes":
+        _binary_ticks(ax, max(v for line in lines for _, v in line))
     style.ticks(ax.yaxis, text)
+
+
+def _binary_ticks(ax: Axes, top: float) -> None:
+    """Ticks at whole powers of two, from zero."""
+    from matplotlib.ticker import MultipleLocator
+
+    ax.set_ylim(0, top * 1.1)
+    ax.yaxis.set_major_locator(MultipleLocator(2.0 ** math.ceil(math.log2(max(top, 4) / 3.5))))

@@ -1,0 +1,265 @@
+"""What a run says, in sentences: the stage that counts, backends, scaling, training.
+
+Only what the intervals support is said.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from bench import metrics, stats
+from bench.records import Record
+from bench.report_format import percent, times, words
+from bench.report_labels import PHASES, TITLES, Value, axes_of, named, slices, value_text, values
+from profiles.machine import Machine
+
+LOW_FRACTION = 0.25
+"""Below this fraction of every roof, neither memory nor arithmetic explains the time."""
+HIGH_FRACTION = 0.6
+
+
+class StageView(NamedTuple):
+    """One stage of one case with a trace."""
+
+    record: Record
+    name: str
+    share_frac: float
+    fraction_of_roof: float | None
+    bound: str | None
+
+
+def verdict(records: Sequence[Record], machine: Machine) -> list[str]:
+    """Sentences, the most important first. `records` may hold skipped and failed ones; they are left out."""
+    found = [r for r in records if r.outcome.status == "ok" and metrics.step_s(r)]
+    if not found:
+        return ["No case was measured: see the reasons below."]
+    parts = [
+        *_stages(found, machine),
+        *_overhead(found, machine),
+        *_backends(found),
+        *_scaling(found),
+        *_training(found),
+        *_residency(found),
+    ]
+    return parts or [f"{len(found)} cases were measured; nothing varies between them that could be compared."]
+
+
+def largest_stage(record: Record, machine: Machine) -> StageView | None:
+    """The stage with the largest share of the step; None without a trace."""
+    views = [v for name, s in metrics.stages(record, machine).items() if (v := _view(record, name, s))]
+    return max(views, key=lambda v: v.share_frac, default=None)
+
+
+def _view(record: Record, name: str, stage: dict[str, Any]) -> StageView | None:
+    share = stage["share_frac"]
+    return StageView(record, name, share, stage["fraction_of_roof"], stage["bound"]) if share else None
+
+
+def _stages(found: Sequence[Record], machine: Machine) -> list[str]:
+    """One sentence per phase, on its largest batch size."""
+    sentences = []
+    for phase in dict.fromkeys(r.case.phase for r in found):
+        own = [r for r in found if r.case.phase == phase]
+        batch = max(r.case.batch_size for r in own)
+        views = [v for r in own if r.case.batch_size == batch and (v := largest_stage(r, machine))]
+        if views:
+            sentences.append(_stage_sentence(views, phase, batch))
+    return sentences
+
+
+def _stage_sentence(views: Sequence[StageView], phase: str, batch: int) -> str:
+    name, count = Counter(v.name for v in views).most_common(1)[0]
+    own = [v for v in views if v.name == name]
+    among = (
+        "" if len(views) == 1 else f" in {f'all {count}' if count == len(views) else f'{count} of {len(views)}'} cases"
+    )
+    where = f"At batch {batch}, {PHASES.get(phase, phase)}, the {_stage(name)} is the largest stage{among}"
+    share = f"it takes {span([v.share_frac for v in own], percent)} of the step"
+    others = [v.record for v in views if v.name != name]
+    tail = f" The exceptions: {_exceptions(views, name)}." if others else ""
+    return f"{where}: {share}{_at_roof(own)}.{tail}"
+
+
+def _stage(name: str) -> str:
+    return name.replace("_mlp", " MLP").replace("_", " ")
+
+
+def _at_roof(own: Sequence[StageView]) -> str:
+    fractions = [v.fraction_of_roof for v in own if v.fraction_of_roof is not None]
+    bounds = [v.bound for v in own if v.bound]
+    if not fractions or not bounds:
+        return ""
+    bound = Counter(bounds).most_common(1)[0][0]
+    text = f" at {span(fractions, percent)} of its {bound} roof"
+    high = sum(f >= HIGH_FRACTION for f in fractions)
+    if high == len(fractions):
+        return f"{text}, so {_limit(bound)} bounds it"
+    if high:
+        return (
+            f"{text} ({percent(HIGH_FRACTION)} or more in {high} of {len(fractions)}, where {_limit(bound)} bounds it)"
+        )
+    return f"{text}, far below what the hardware gives" if max(fractions) < LOW_FRACTION else text
+
+
+def _limit(bound: str) -> str:
+    return {"gather": "random access to memory", "stream": "memory bandwidth"}.get(bound, "arithmetic")
+
+
+def _exceptions(views: Sequence[StageView], name: str) -> str:
+    others = [v for v in views if v.name != name]
+    axes = [n for n in ("dim", "rows", "backend") if len(values([v.record for v in views], n)) > 1]
+    apart = [n for n in axes if not set(_of(others, n)) & set(_of([v for v in views if v.name == name], n))]
+    label = (
+        f"at {words([named(apart[0], x) for x in _of(others, apart[0])])} " if apart else f"in {_number(len(others))} "
+    )
+    stages = words([f"the {_stage(s)}" for s in dict.fromkeys(v.name for v in others)])
+    return f"{label}it is {stages} ({span([v.share_frac for v in others], percent)})"
+
+
+def _number(count: int) -> str:
+    return "1 case" if count == 1 else f"{count} cases"
+
+
+def _of(views: Sequence[StageView], axis: str) -> list[Value]:
+    return values([v.record for v in views], axis)
+
+
+def _overhead(found: Sequence[Record], machine: Machine) -> list[str]:
+    """Cases in which every stage, and so the whole step, stays far below its roof."""
+    fractions = [(r, f) for r in found if (f := metrics.value(r, machine, "fraction_of_roof")) is not None]
+    low = [f for r, f in fractions if f < LOW_FRACTION and _all_low(r, machine)]
+    if not low:
+        return []
+    which = "Every case stays" if len(low) == len(fractions) else f"{len(low)} of {len(fractions)} cases stay"
+    reached = span(low, percent)
+    return [
+        f"{which} at {reached} of the roof with no stage above {percent(LOW_FRACTION)} of its own: neither memory nor "
+        "arithmetic explains the time, which leaves the framework's fixed cost per operator, or idle threads."
+    ]
+
+
+def _all_low(record: Record, machine: Machine) -> bool:
+    known = [s for s in metrics.stages(record, machine).values() if s["fraction_of_roof"] is not None]
+    return all(s["fraction_of_roof"] < LOW_FRACTION for s in known if (s["share_frac"] or 0) > 0.05)
+
+
+def _backends(found: Sequence[Record]) -> list[str]:
+    """Per phase, the fastest backend against the next one, at the largest batch size compared."""
+    sentences = []
+    groups = slices(found, ("backend",))
+    for phase in dict.fromkeys(g[0].case.phase for g in groups):
+        own = [g for g in groups if g[0].case.phase == phase]
+        largest = max(own, key=lambda g: g[0].case.batch_size)
+        sentences.append(_backend_sentence(largest, own, phase))
+    return sentences
+
+
+def _backend_sentence(group: Sequence[Record], own: Sequence[Sequence[Record]], phase: str) -> str:
+    ranked = sorted(group, key=lambda r: metrics.step_s(r) or 0.0)
+    first, rest = ranked[0], ranked[1:]
+    where = f"{PHASES.get(phase, phase).capitalize()}, batch {first.case.batch_size}"
+    ahead = [(r, ratio) for r in rest if (ratio := ratio_of(r, first)).excludes_one]
+    level = [r for r in rest if not ratio_of(r, first).excludes_one]
+    parts = [f"{times(*ratio)} as fast as {r.case.backend}" for r, ratio in ahead]
+    text = f"{where}: {first.case.backend} is " + (
+        f"the fastest backend, {words(parts)}" if parts else "not told apart"
+    )
+    if level:
+        names = words([r.case.backend for r in level])
+        text += f"; {names} cannot be told apart from it" if parts else f" from {names}"
+    wins = sum(_clear_winner(g) == first.case.backend for g in own)
+    return f"{text}." if len(own) == 1 else f"{text}; it leads clearly in {wins} of {len(own)} such comparisons."
+
+
+def _clear_winner(group: Sequence[Record]) -> str | None:
+    ranked = sorted(group, key=lambda r: metrics.step_s(r) or 0.0)
+    return ranked[0].case.backend if ratio_of(ranked[1], ranked[0]).excludes_one else None
+
+
+def ratio_of(over: Record, under: Record) -> stats.Ratio:
+    """Ratio of the median step times of two measured records, with its interval."""
+    assert over.measurement is not None
+    assert under.measurement is not None
+    return stats.ratio_of_medians(over.measurement.times_s, under.measurement.times_s)
+
+
+def _scaling(found: Sequence[Record]) -> list[str]:
+    return [text for axis in ("batch", "dim", "rows") if (text := _scaling_sentence(found, axis))]
+
+
+def _scaling_sentence(found: Sequence[Record], axis: str) -> str | None:
+    """Throughput at the largest value of an axis over that at the smallest, over all pairs that differ in it alone."""
+    groups = slices(found, (axis,))
+    if not groups:
+        return None
+    least, most = _extremes(groups, axis)
+    pairs = [(a, b) for g in groups if (a := _at(g, axis, least)) and (b := _at(g, axis, most))]
+    ratios = [_throughput(a, b) for a, b in pairs]
+    clear = [r for r in ratios if r.excludes_one]
+    grown = f"From {TITLES[axis]} {value_text(axis, least)} to {value_text(axis, most)}"
+    return f"{grown}, samples/s {_change(ratios, clear)}."
+
+
+def _extremes(groups: Sequence[Sequence[Record]], axis: str) -> tuple[Value, Value]:
+    """The pair of values, as far apart as possible, that most groups have."""
+    ends = Counter((v[0], v[-1]) for g in groups if (v := values(g, axis)))
+    return max(ends, key=lambda e: (ends[e], float(e[1]) / max(float(e[0]), 1e-9)))
+
+
+def _at(group: Sequence[Record], axis: str, value: Value) -> Record | None:
+    return next((r for r in group if axes_of(r.case)[axis] == value), None)
+
+
+def _throughput(before: Record, after: Record) -> stats.Ratio:
+    """samples/s after over samples/s before."""
+    ratio, grow = ratio_of(before, after), after.case.batch_size / before.case.batch_size
+    return stats.Ratio(ratio.value * grow, ratio.low * grow, ratio.high * grow)
+
+
+def _change(ratios: Sequence[stats.Ratio], clear: Sequence[stats.Ratio]) -> str:
+    if len(ratios) == 1:
+        return (
+            f"becomes {times(*ratios[0])} as high" if clear else f"does not change beyond noise ({times(*ratios[0])})"
+        )
+    if not clear:
+        return f"does not change beyond noise in any of {len(ratios)} pairs of cases"
+    text = f"becomes {span([r.value for r in ratios], lambda v: f'{v:.2f}×')} as high over {len(ratios)} pairs of cases"
+    unclear = len(ratios) - len(clear)
+    return f"{text}, {unclear} of them within noise" if unclear else text
+
+
+def _training(found: Sequence[Record]) -> list[str]:
+    """What a train step costs against a forward pass of the same model and backend."""
+    pairs = []
+    for group in slices(found, ("phase",)):
+        by_phase = {r.case.phase: r for r in group}
+        if len(by_phase) == 2:
+            pairs.append((by_phase["forward"].case.backend, ratio_of(by_phase["train_step"], by_phase["forward"])))
+    if not pairs:
+        return []
+    by_backend = {name: [r.value for n, r in pairs if n == name] for name in dict.fromkeys(n for n, _ in pairs)}
+    parts = [f"{span(v, lambda x: f'{x:.1f}×')} ({name})" for name, v in by_backend.items()]
+    return [f"A train step takes {words(parts)} as long as the forward pass alone."]
+
+
+def _residency(found: Sequence[Record]) -> list[str]:
+    """How many cases did not read their rows from memory."""
+    known = [r.inputs.residency for r in found if r.inputs and r.inputs.residency != "unknown"]
+    cached = sum(k == "cache" for k in known)
+    if not cached:
+        return []
+    return [
+        f"In {cached} of {len(known)} cases the rows touched fit the last-level cache: those are cache numbers, not "
+        "memory numbers, and their gather roof is the cache's."
+    ]
+
+
+def span(numbers: Sequence[float], text: Callable[[float], str]) -> str:
+    """'33 to 71 %' or one value where both ends read alike."""
+    low, high = text(min(numbers)), text(max(numbers))
+    if low == high:
+        return low
+    unit = low.rpartition(" ")[2] if " " in low else ""
+    return f"{low.removesuffix(unit).rstrip()} to {high}" if unit and high.endswith(unit) else f"{low} to {high}"
