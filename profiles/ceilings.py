@@ -17,7 +17,7 @@ from profiles.allocator import allocator_state
 from profiles.arena import make_arena
 from profiles.libc_kernels import LibcKernels
 from profiles.machine import Ceilings
-from profiles.probes import cgroup, cpu, memory
+from profiles.probes import cgroup, cpu, load, memory
 from profiles.timing import Cell, Deadline, Pace, Progress, Timer, host_timer, run_cells
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def measure(
     """
     import torch
 
-    deadline = Deadline(budget_s)
+    deadline, watch = Deadline(budget_s), load.LoadWatch()
     plan = plan or default_plan(device)
     (progress or _silent)("memory", 0.0)
     timer: Timer = host_timer if device == "cpu" else cuda_ceilings.event_timer(device)
@@ -147,6 +147,7 @@ def measure(
         measured_at=datetime.now(UTC).isoformat(timespec="seconds"),
         duration_s=deadline.elapsed_s(),
         notes=notes,
+        other_load_frac=watch.other_frac(),
         **cells.ceilings(),  # type: ignore[arg-type]
         **extra,  # type: ignore[arg-type]
     )

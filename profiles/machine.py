@@ -101,6 +101,7 @@ class Ceilings(msgspec.Struct, frozen=True, kw_only=True):
     stream_* are taken on arrays far larger than the last-level cache, with all threads; `stream_read_one_thread` on
     one; `stream_read_curve` over working sets; `gather` over row bytes and working sets; `gemm` by dtype name.
     copies, launch latency: CUDA only. `notes` say what falls short of this and why.
+    `other_load_frac` is the share of all CPU time that other processes or the host took while measuring.
     """
 
     device: str
@@ -120,6 +121,7 @@ class Ceilings(msgspec.Struct, frozen=True, kw_only=True):
     copy_device_to_host_pageable: Ceiling | None = None
     launch_latency: Ceiling | None = None
     notes: tuple[str, ...] = ()
+    other_load_frac: float = 0.0
 
 
 class Fingerprint(msgspec.Struct, frozen=True, kw_only=True):

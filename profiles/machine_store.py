@@ -12,6 +12,8 @@ import msgspec
 from profiles.machine import Ceilings
 
 STORE_SCHEMA = 1
+# More than this share of the CPU time gone to others makes ceilings doubtful.
+MOST_OTHER_LOAD_FRAC = 0.05
 
 
 class StoredMachine(msgspec.Struct, frozen=True, kw_only=True):
@@ -23,7 +25,7 @@ class StoredMachine(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Loaded(msgspec.Struct, frozen=True, kw_only=True):
-    """What was found: ceilings per device (empty: measure them) and why a file that exists was not used."""
+    """What was found: ceilings per device (empty: measure them), and a note: why a file was not used or is in doubt."""
 
     ceilings: dict[str, Ceilings] = {}
     note: str | None = None
@@ -54,7 +56,15 @@ def load_ceilings(fingerprint_hash: str) -> Loaded:
         return Loaded(note=f"{path} cannot be used ({error}); the ceilings are measured again.")
     if stored.schema_version != STORE_SCHEMA or stored.fingerprint != fingerprint_hash:
         return Loaded(note=f"{path} is of another version or machine; the ceilings are measured again.")
-    return Loaded(ceilings=stored.ceilings)
+    return Loaded(ceilings=stored.ceilings, note=disturbance_note(stored.ceilings))
+
+
+def disturbance_note(ceilings: Mapping[str, Ceilings]) -> str | None:
+    """A sentence naming the devices whose ceilings were measured beside other load, None where there are none."""
+    busy = [f"{d} ({c.other_load_frac:.0%})" for d, c in ceilings.items() if c.other_load_frac > MOST_OTHER_LOAD_FRAC]
+    if not busy:
+        return None
+    return f"Others took CPU time while these ceilings were measured: {', '.join(busy)}. They may be too low; refresh."
 
 
 def save_ceilings(fingerprint_hash: str, ceilings: Ceilings) -> Path:

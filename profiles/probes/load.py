@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 
 import msgspec
@@ -52,6 +54,15 @@ def fractions(before: CpuTimes, after: CpuTimes) -> tuple[float, float]:
     return (after.busy - before.busy) / ticks, (after.steal - before.steal) / ticks
 
 
+def other_load_frac(before: CpuTimes, after: CpuTimes, own_s: float, ticks_per_s: float) -> float:
+    """Share of all CPU time between two readings that neither idled nor went to this process's `own_s` seconds."""
+    ticks = after.total - before.total
+    if ticks <= 0:
+        return 0.0
+    taken = (after.busy - before.busy) + (after.steal - before.steal) - own_s * ticks_per_s
+    return max(0.0, taken / ticks)
+
+
 class Pressure(msgspec.Struct, frozen=True, kw_only=True):
     """One line of a PSI file: fraction of the last 10 s in which some task waited, and the total in seconds."""
 
@@ -78,6 +89,22 @@ def parse_loadavg(text: str) -> float | None:
 def read_stat(proc: Path = PROC) -> CpuTimes | None:
     """CPU times of this machine, None where unreadable."""
     return parse_stat(read_text(proc / "stat") or "")
+
+
+class LoadWatch:
+    """Other load since this object was made, as seen by the process that made it."""
+
+    def __init__(self, proc: Path = PROC) -> None:
+        """Take the first reading."""
+        self._proc = proc
+        self._before, self._own_s = read_stat(proc), time.process_time()
+
+    def other_frac(self) -> float:
+        """Share of all CPU time that others took so far; 0 where it cannot be read."""
+        after, own_s = read_stat(self._proc), time.process_time() - self._own_s
+        if self._before is None or after is None:
+            return 0.0
+        return other_load_frac(self._before, after, own_s, os.sysconf("SC_CLK_TCK"))
 
 
 def read_psi(resource: str, proc: Path = PROC) -> Pressure | None:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import types
 
+import msgspec
 import pytest
 
 from profiles import allocator, machine_store
@@ -243,3 +244,10 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
     env = allocator.pinned_environment()
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
     assert int(done.stdout) < 100
+
+
+def test_ceilings_measured_beside_other_load_are_in_doubt(cache):
+    machine_store.save_ceilings("ab12", msgspec.structs.replace(ceilings(), other_load_frac=0.4))
+    loaded = machine_store.load_ceilings("ab12")
+    assert "cpu" in loaded.ceilings
+    assert "cpu (40%)" in (loaded.note or "")

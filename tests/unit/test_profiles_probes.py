@@ -241,3 +241,17 @@ def test_torch_blas():
 
 def test_absent_packages():
     assert software.package_version("no-such-distribution-here") is None
+
+
+def test_other_load_is_what_neither_idled_nor_was_ours():
+    before = load.CpuTimes(user=0, nice=0, system=0, idle=0)
+    after = load.CpuTimes(user=60, nice=0, system=10, idle=20, steal=10)
+    # 100 ticks: 70 busy and 10 stolen, of which 0.5 s = 50 ticks are ours.
+    assert load.other_load_frac(before, after, 0.5, 100) == 0.3
+    assert load.other_load_frac(before, after, 9.0, 100) == 0.0
+    assert load.other_load_frac(before, before, 0.0, 100) == 0.0
+
+
+def test_load_watch_without_proc(tmp_path):
+    assert load.LoadWatch(tmp_path).other_frac() == 0.0
+    assert 0.0 <= load.LoadWatch().other_frac() <= 1.0
