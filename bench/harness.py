@@ -31,7 +31,8 @@ LLC_MULTIPLE = 4
 """Rotated inputs touch distinct rows of this many last-level caches, so that no row waits there for its next use."""
 COVERAGE_LOOKUPS = 3
 """Past this many lookups per table row nearly every row has been touched: more inputs touch nothing new."""
-GENERATE_LOOKUPS_PER_S = 20e6
+GENERATE_LOOKUPS_PER_S = 7e6
+"""Lookups drawn, counted and converted per second of measuring time, so that inputs never take longer than timing."""
 MAX_INPUT_BYTES = 2 * 2**30
 MIN_LAUNCHES_PER_REPEAT = 20
 UNKNOWN_LLC_BYTES = 64 * 2**20

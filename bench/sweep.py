@@ -18,11 +18,12 @@ from bench.harness import Request
 from bench.metrics import violations
 from bench.plan import Planned
 from bench.pool import Ending, Pool
-from bench.records import SCHEMA_VERSION, Case, Limits, Manifest, Outcome, Record
-from bench.watching import Watch
+from bench.records import SCHEMA_VERSION, Case, Channel, Limits, Manifest, Measurement, Outcome, Record
+from bench.watching import Watch, other_load_cpus
 from profiles.machine import Machine
 
 ROOT = Path(__file__).parent.parent
+OTHER_LOAD_CPUS = 0.2
 CODE_PACKAGES = ("bench", "workloads", "profiles")
 
 
@@ -139,18 +140,19 @@ class Runner:
         if watch.result is None or ending.kind != "ok":
             return self._record(case, _failure(ending, watch.phase), started_at)
         result = watch.result
+        channels = watch.channels(result.measurement.origin_s)
         record = self._record(
             case,
             Outcome(status="ok"),
             started_at,
-            measurement=result.measurement,
+            measurement=_with_load(result.measurement, channels, self._manifest.machine.cpu.logical_cpus),
             work=result.work,
             inputs=result.inputs,
             settings=result.settings,
             check=result.check,
             trace=result.trace,
             costs=msgspec.structs.replace(result.costs, total_s=watch.elapsed_s),
-            telemetry=watch.channels(result.measurement.origin_s),
+            telemetry=channels,
         )
         return self._invariants(record)
 
@@ -178,6 +180,13 @@ class Runner:
             commit=self._manifest.commit,
             **parts,
         )
+
+
+def _with_load(measurement: Measurement, channels: tuple[Channel, ...], cpus: int) -> Measurement:
+    """Flag what ran beside something else that used the CPUs."""
+    if other_load_cpus(channels, cpus) <= OTHER_LOAD_CPUS:
+        return measurement
+    return msgspec.structs.replace(measurement, flags=(*measurement.flags, "other_load"))
 
 
 def _failure(ending: Ending, phase: str) -> Outcome:

@@ -85,5 +85,13 @@ class Watch:
         return tuple(found)
 
 
+def other_load_cpus(channels: tuple[Channel, ...], cpus: int) -> float:
+    """CPUs that something else kept busy while the worker measured: the machine's use less the worker's own."""
+    mean = {c.name: sum(c.values) / len(c.values) for c in channels}
+    if "host_cpu_frac" not in mean or "cpu_frac" not in mean:
+        return 0.0
+    return mean["host_cpu_frac"] * cpus - mean["cpu_frac"]
+
+
 def _source(sampler: Sampler) -> str:
     return type(sampler).__name__.removesuffix("Sampler").lower()

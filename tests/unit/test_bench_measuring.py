@@ -113,3 +113,16 @@ def test_a_host_much_slower_than_the_device_is_flagged() -> None:
     found = measure(step, [0.1], CudaClock(cuda), Limits(budget_s=0.2, min_repeat_s=0.005))
     assert "host_bound" in found.flags
     assert found.event_times_s[0] == pytest.approx(0.0001)
+
+
+def test_steps_that_fault_memory_in_again_and_again_are_flagged() -> None:
+    import mmap
+
+    def step(_: object) -> None:
+        with mmap.mmap(-1, 1 << 20) as fresh:
+            for page in range(0, 1 << 20, 4096):
+                fresh[page] = 1
+
+    found = measure(step, [0], HostClock(), Limits(budget_s=0.2, min_repeat_s=0.01))
+    assert "page_faults" in found.flags
+    assert "page_faults" not in measure(nothing, [0], HostClock(), Limits(budget_s=0.05, min_repeat_s=0.01)).flags
