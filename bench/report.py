@@ -15,10 +15,10 @@ from urllib.parse import quote
 
 from bench import metrics, stats
 from bench.records import Manifest, Record
-from bench.report_format import MISSING, by_unit, count, percent, words
+from bench.report_format import MISSING, by_unit, count, ends_text, percent, words
 from bench.report_labels import PHASES, case_name, labels
-from bench.report_tables import CeilingRow, ceiling_rows, machine_rows
-from bench.report_verdict import verdict
+from bench.report_tables import CeilingRow, ceiling_rows, ceiling_summary, machine_rows
+from bench.report_verdict import Sentence, verdict
 from profiles.machine import Machine
 
 if TYPE_CHECKING:
@@ -32,8 +32,8 @@ SHOWN = (
     ("samples_per_s", "Samples/s"),
     ("step_latency_s_p99", "p99 step"),
     ("embedding_share_frac", "Embedding"),
-    ("embedding_logical_bytes_per_s", "Logical"),
-    ("embedding_compulsory_bytes_per_s", "Compulsory"),
+    ("embedding_logical_bytes_per_s", "Logical bytes"),
+    ("embedding_compulsory_bytes_per_s", "Compulsory bytes"),
     ("embedding_fraction_of_roof", "Of gather roof"),
     ("fraction_of_roof", "Of roof"),
     ("spread_frac", "Spread"),
@@ -57,7 +57,8 @@ CONVENTIONS = (
         "Roof",
         "The least time of a step: for each stage the larger of compulsory bytes over the measured ceiling (random "
         "gather of its row size and working set for the embedding, stream for the rest) and FLOPs over the measured "
-        "matrix product, added up. Of roof = that time over the measured one.",
+        "matrix product, added up. Of roof = that time over the measured one. Where a batch looks rows up repeatedly, "
+        "lookups answered by a cache take time but add no compulsory bytes, so the fraction reads low.",
     ),
     (
         "Intervals",
@@ -116,10 +117,11 @@ class Report(NamedTuple):
 
     title: str
     subtitle: str
-    verdict: tuple[str, ...]
+    verdict: tuple[Sentence, ...]
     facts: tuple[Fact, ...]
     machine: tuple[tuple[str, str], ...]
     ceilings: tuple[CeilingRow, ...]
+    ceiling_summary: str
     trust: tuple[str, ...]
     columns: tuple[Column, ...]
     rows: tuple[CaseRow, ...]
@@ -193,6 +195,7 @@ def build_report(
         facts=tuple(_facts(found, machine, names)),
         machine=tuple(machine_rows(machine)),
         ceilings=tuple(ceiling_rows(machine)),
+        ceiling_summary=ceiling_summary(machine),
         trust=(*machine.trust, *_flag_notes(found)),
         columns=(Column("Case", "the axes that vary in this run"), *(Column(t, _about(n)) for n, t in SHOWN)),
         rows=tuple(_row(r, machine, names, traces) for r in found),
@@ -277,12 +280,9 @@ def _cell(name: str, record: Record, values: Mapping[str, Any]) -> Cell:
     if value is None:
         return Cell(MISSING)
     interval = _interval(name, value, values)
-    note = _interval_note(interval, metrics.BY_NAME[name].unit) if name in ("step_s_p50", "samples_per_s") else ""
-    return Cell(format_metric(name, values), note if interval else "", value)
-
-
-def _interval_note(interval: tuple[float, float] | None, unit: str) -> str:
-    return " to ".join(by_unit(end, unit).removesuffix("/s") for end in interval) if interval else ""
+    with_note = interval and name in ("step_s_p50", "samples_per_s")
+    note = ends_text(value, interval, metrics.BY_NAME[name].unit) if interval and with_note else ""
+    return Cell(format_metric(name, values), note, value)
 
 
 def _ended(record: Record, names: Mapping[str, str]) -> Ended:
@@ -376,7 +376,11 @@ def _csp_hash(text: str) -> str:
 
 def render_markdown(report: Report) -> str:
     """The report's text as GitHub-flavoured Markdown, without pictures."""
-    parts = [f"# {md(report.title)}", md(report.subtitle), _md_list(report.verdict)]
+    parts = [
+        f"# {md(report.title)}",
+        md(report.subtitle),
+        "\n".join(f"- **{md(s.topic)}.** {md(s.text)}" for s in report.verdict),
+    ]
     if report.facts:
         parts.append(_md_table(("", "", ""), [(f.label, f.value, f.note) for f in report.facts]))
     if report.rows:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from bench.stats import significant
+from bench.stats import significant, supported_decimals
 
 DECIMAL = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
 BINARY = ((2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
@@ -77,6 +77,14 @@ def times(ratio: float, low: float, high: float) -> str:
 def words(names: list[str]) -> str:
     """a, b and c."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}" if names else ""
+
+
+def ends_text(value: float, interval: tuple[float, float], unit: str) -> str:
+    """'7.26 to 7.57': both ends in the step of the unit in which `value` is written, with one digit more."""
+    factor, _ = scale_of(value, SECONDS if unit == "s" else DECIMAL)
+    low, high = interval[0] / factor, interval[1] / factor
+    decimals = max(0, supported_decimals(value / factor, low, high) + 1)
+    return f"{low:.{decimals}f} to {high:.{decimals}f}"
 
 
 def by_unit(value: float, unit: str, interval: tuple[float, float] | None = None) -> str:

@@ -35,7 +35,12 @@ def machine_rows(machine: Machine) -> list[tuple[str, str]]:
 
 def _cores(cpu: Cpu) -> str:
     quota = f", quota {cpu.quota_cpus:g} CPUs" if cpu.quota_cpus else ""
-    return f"{cpu.logical_cpus} logical CPUs on {cpu.physical_cores} cores, {cpu.sockets} socket(s){quota}"
+    parts = [_some(cpu.logical_cpus, "logical CPU"), "on", _some(cpu.physical_cores, "core") + ","]
+    return " ".join([*parts, _some(cpu.sockets, "socket")]) + quota
+
+
+def _some(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def _caches(cpu: Cpu) -> str:
@@ -69,6 +74,18 @@ SINGLE = (
 )
 
 
+def ceiling_summary(machine: Machine) -> str:
+    """The three that matter most, of the first device: stream, gather at the widest rows, matrix products."""
+    ceilings = next(iter(machine.ceilings.values()), None)
+    if ceilings is None:
+        return ""
+    gather = max(ceilings.gather, key=lambda c: (c.row_bytes or 0, c.working_set_bytes or 0), default=None)
+    parts = [f"stream read {_best(ceilings.stream_read)}"]
+    parts += [f"gather of {gather.row_bytes} B rows {_best(gather)}"] if gather else []
+    parts += [f"{dtype} products {_best(found)}" for dtype, found in ceilings.gemm.items()]
+    return " · ".join(parts)
+
+
 def _of_device(ceilings: Ceilings) -> Iterator[CeilingRow]:
     for field, what in SINGLE:
         found = getattr(ceilings, field)
@@ -88,7 +105,7 @@ def _smaller_sets(own: list[Ceiling]) -> str:
 
 def _row(what: str, found: Ceiling, more: str = "") -> CeilingRow:
     size = f"over {capacity(found.working_set_bytes)}" if found.working_set_bytes else ""
-    threads = f"{found.threads} thread(s)" if found.threads else ""
+    threads = _some(found.threads, "thread") if found.threads else ""
     details = ", ".join(filter(None, (size, threads))) + more
     return CeilingRow(what, _best(found), percent(found.spread_frac), found.kernel, found.source, details)
 

@@ -20,6 +20,13 @@ LOW_FRACTION = 0.25
 HIGH_FRACTION = 0.6
 
 
+class Sentence(NamedTuple):
+    """One finding and what it is about."""
+
+    topic: str
+    text: str
+
+
 class StageView(NamedTuple):
     """One stage of one case with a trace."""
 
@@ -30,20 +37,21 @@ class StageView(NamedTuple):
     bound: str | None
 
 
-def verdict(records: Sequence[Record], machine: Machine) -> list[str]:
+def verdict(records: Sequence[Record], machine: Machine) -> list[Sentence]:
     """Sentences, the most important first. `records` may hold skipped and failed ones; they are left out."""
     found = [r for r in records if r.outcome.status == "ok" and metrics.step_s(r)]
     if not found:
-        return ["No case was measured: see the reasons below."]
-    parts = [
-        *_stages(found, machine),
-        *_overhead(found, machine),
-        *_backends(found),
-        *_scaling(found),
-        *_training(found),
-        *_residency(found),
-    ]
-    return parts or [f"{len(found)} cases were measured; nothing varies between them that could be compared."]
+        return [Sentence("Nothing measured", "Every case was skipped or failed; the reasons are below.")]
+    topics = (
+        ("Stages", _stages(found, machine)),
+        ("Overhead", _overhead(found, machine)),
+        ("Backends", _backends(found)),
+        ("Scaling", _scaling(found)),
+        ("Training", _training(found)),
+        ("Caches", _residency(found)),
+    )
+    plain = f"{_number(len(found))} measured; nothing varies between them that could be compared."
+    return [Sentence(topic, text) for topic, texts in topics for text in texts] or [Sentence("Measured", plain)]
 
 
 def largest_stage(record: Record, machine: Machine) -> StageView | None:

@@ -54,7 +54,9 @@ def _split(group: list[Record], axes: tuple[str, ...]) -> list[Panel]:
 
 
 def _lines(group: list[Record], axis: str) -> dict[Value, list[Record]]:
-    return {v: [r for r in group if where(r, {axis: v})] for v in values(group, axis)}
+    found = values(group, axis)
+    ordered = sorted(found, key=str) if any(isinstance(v, str) for v in found) else found
+    return {v: [r for r in group if where(r, {axis: v})] for v in ordered}
 
 
 def alt(records: Sequence[Record]) -> str:
