@@ -40,7 +40,7 @@ def outcomes(run: Path) -> dict[str, dict[str, Any]]:
 
 
 def test_a_sweep_of_tiny_models_writes_records_traces_and_a_report(cli: Cli) -> None:
-    text = TINY_12.replace("trace = false\n", "").replace("[1, 2, 3, 4]", "[8]")
+    text = TINY_12.replace("trace = false\n", "").replace("[1, 2, 3, 4]", "[256]")
     write_sweep(cli.folder, text + 'phase = ["forward", "train_step"]\n')
     done = cli("sweep", "mine.toml", "--json")
     assert done.returncode == 0, done.stderr
@@ -54,7 +54,7 @@ def test_a_sweep_of_tiny_models_writes_records_traces_and_a_report(cli: Cli) -> 
     for row in shown:
         metrics = row["metrics"]
         assert metrics["step_s_ci95"][0] <= metrics["step_s_p50"] <= metrics["step_s_ci95"][1]
-        assert metrics["samples_per_s"] == pytest.approx(8 / metrics["step_s_p50"])
+        assert metrics["samples_per_s"] == pytest.approx(256 / metrics["step_s_p50"])
         assert 0 < metrics["fraction_of_roof"] <= 1.1
         assert {"embedding", "bottom_mlp", "interaction", "top_mlp"} <= set(row["stages"])
     for record in records(run):
@@ -165,7 +165,7 @@ def test_a_plan_runs_nothing(cli: Cli) -> None:
 
 def test_a_case_that_does_not_fit_is_skipped_with_the_figure(cli: Cli) -> None:
     write_sweep(cli.folder, TINY_12)
-    flags = ("--axis", "num_rows=100,4000000000", "--set", "batch_size=4", "--set", "backend=bag")
+    flags = ("--axis", "num_rows=100,400000000000", "--set", "batch_size=4", "--set", "backend=bag")
     plan = json.loads(cli("sweep", "mine.toml", "--plan", "--json", *flags).stdout)
     fits, too_big = plan["cases"]
     assert fits["skip_reason"] is None
