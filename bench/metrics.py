@@ -208,13 +208,14 @@ def _of_inputs(field: str) -> Formula:
     return lambda record, machine: getattr(record.inputs, field) if record.inputs else None
 
 
-def during_repeats(record: Record, channel: Channel) -> list[float]:
-    """Values of a channel between the start of the first repeat and the end of the last (s after the first)."""
+def during_repeats(record: Record, channel: Channel) -> list[tuple[float, float]]:
+    """(time in s, value) of a channel between the start of the first repeat and the end of the last."""
     found = record.measurement
-    if found is None or not found.started_s:
+    if found is None or not found.started_s or not found.times_s:
         return []
     end = found.started_s[-1] + found.times_s[-1] * found.steps_per_repeat
-    return [v for t, v in zip(channel.times_s, channel.values, strict=False) if 0 <= t <= end and math.isfinite(v)]
+    pairs = zip(channel.times_s, channel.values, strict=False)
+    return [(t, v) for t, v in pairs if 0 <= t <= end and math.isfinite(v)]
 
 
 def _channels(record: Record, *words: str, suffix: str) -> list[Channel]:
@@ -226,19 +227,21 @@ def _energy_j_per_step(record: Record, machine: Machine) -> Value:
     seconds = step_s(record)
     if not seconds:
         return None
-    counters = [w for c in _channels(record, "energy", suffix="_j") if (w := _counter_w(c)) is not None]
+    counters = [w for c in _channels(record, "energy", suffix="_j") if (w := _counter_w(record, c)) is not None]
     if counters:
         return math.fsum(counters) * seconds
-    means = [fmean(v) for c in _channels(record, "power", suffix="_w") if (v := during_repeats(record, c))]
+    read = [during_repeats(record, c) for c in _channels(record, "power", suffix="_w")]
+    means = [fmean(v for _, v in values) for values in read if values]
     return math.fsum(means) * seconds if means else None
 
 
-def _counter_w(channel: Channel) -> float | None:
-    """Mean watts of an energy counter over its samples."""
-    if len(channel.values) < 2 or channel.times_s[-1] <= channel.times_s[0]:
+def _counter_w(record: Record, channel: Channel) -> float | None:
+    """Mean watts of an energy counter between its first and last reading during the repeats."""
+    readings = during_repeats(record, channel)
+    if len(readings) < 2:
         return None
-    used = channel.values[-1] - channel.values[0]
-    return used / (channel.times_s[-1] - channel.times_s[0]) if used > 0 else None
+    (started, first), (ended, last) = readings[0], readings[-1]
+    return (last - first) / (ended - started) if last > first and ended > started else None
 
 
 def _samples_per_j(record: Record, machine: Machine) -> Value:
@@ -248,7 +251,7 @@ def _samples_per_j(record: Record, machine: Machine) -> Value:
 
 def _gpu_utilisation(record: Record, machine: Machine) -> Value:
     found = [c for c in _channels(record, "gpu", suffix="_frac") if "util" in c.name and "mem" not in c.name]
-    values = [v for c in found for v in during_repeats(record, c)]
+    values = [v for c in found for _, v in during_repeats(record, c)]
     return fmean(values) if values else None
 
 

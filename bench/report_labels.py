@@ -112,6 +112,23 @@ def labels(records: Sequence[Record]) -> dict[str, str]:
     return {r.key: label(r.case, names) for r in records}
 
 
+def held(records: Sequence[Record], group: Sequence[Record]) -> str:
+    """What `group` shares of that which varies among `records`: 'tbe · forward', to say which part a plot shows."""
+    within = set(varying([r.case for r in group]))
+    names = [n for n in varying([r.case for r in records]) if n not in within]
+    axes = axes_of(group[0].case)
+    return " · ".join(named(n, axes[n]) for n in names if n in axes)
+
+
+def fit(text: str, most: int) -> str:
+    """A label of at most about `most` characters: its longest parts lose their ends."""
+    parts = text.split(" · ")
+    while len(" · ".join(parts)) > most and max(map(len, parts)) > 8:
+        longest = max(range(len(parts)), key=lambda i: len(parts[i]))
+        parts[longest] = parts[longest].rstrip("…")[:-1] + "…"
+    return " · ".join(parts)
+
+
 def slices(records: Sequence[Record], axes: Sequence[str]) -> list[list[Record]]:
     """Groups of records that differ in `axes` alone, the largest first; only those in which each of them varies."""
     groups: dict[tuple[tuple[str, Value], ...], list[Record]] = {}

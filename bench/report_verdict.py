@@ -150,7 +150,15 @@ def _overhead(found: Sequence[Record], machine: Machine) -> list[str]:
 
 def _all_low(record: Record, machine: Machine) -> bool:
     known = [s for s in metrics.stages(record, machine).values() if s["fraction_of_roof"] is not None]
-    return all(s["fraction_of_roof"] < LOW_FRACTION for s in known if (s["share_frac"] or 0) > 0.05)
+    low = all(s["fraction_of_roof"] < LOW_FRACTION for s in known if (s["share_frac"] or 0) > 0.05)
+    return low and not _reuse_explains(record, machine)
+
+
+def _reuse_explains(record: Record, machine: Machine) -> bool:
+    """Whether every lookup counted, repeated rows too, the embedding comes nearer to what a gather reaches."""
+    logical = metrics.value(record, machine, "embedding_logical_bytes_per_s")
+    roof = metrics.gather_roof_bytes_per_s(record, machine)
+    return bool(logical and roof and logical / roof >= LOW_FRACTION)
 
 
 def _backends(found: Sequence[Record]) -> list[str]:
@@ -258,9 +266,10 @@ def _residency(found: Sequence[Record]) -> list[str]:
     cached = sum(k == "cache" for k in known)
     if not cached:
         return []
+    which = "the one case" if len(known) == 1 else f"{cached} of {len(known)} cases"
     return [
-        f"In {cached} of {len(known)} cases the rows touched fit the last-level cache: those are cache numbers, not "
-        "memory numbers, and their gather roof is the cache's."
+        f"In {which} the rows touched fit the last-level cache: those are cache numbers, not memory numbers, and their "
+        "gather roof is the cache's."
     ]
 
 

@@ -181,7 +181,7 @@ def telemetry(duration_s: float, rss_bytes: int, random_: random.Random) -> tupl
     return (
         Channel(name="rss_bytes", source="process", times_s=times, values=tuple(float(rss_bytes) for _ in times)),
         Channel(
-            name="cpu_utilisation_frac",
+            name="host_cpu_frac",
             source="host",
             times_s=times,
             values=tuple(min(1.0, max(0.0, random_.gauss(0.96, 0.02))) for _ in times),

@@ -9,7 +9,7 @@ from bench import metrics, stats
 from bench.plots import style
 from bench.records import Record
 from bench.report_format import count
-from bench.report_labels import label, slices, varying
+from bench.report_labels import fit, label, slices, varying
 from profiles.machine import Machine
 
 if TYPE_CHECKING:
@@ -41,9 +41,13 @@ class Group(NamedTuple):
 
 
 def groups(records: Sequence[Record]) -> list[Group]:
-    """Groups in order of phase and batch size; the reference is `bag`, or the slowest where there is no bag."""
-    found = sorted(slices(style.measured(records), ("backend",)), key=lambda g: (g[0].case.phase, g[0].case.batch_size))
-    return [_group(g) for g in found[:MAX_GROUPS]]
+    """Groups in order of phase and batch size, those of the largest batches where there are many.
+
+    The reference is `bag`, or the slowest where there is no bag.
+    """
+    every = sorted(slices(style.measured(records), ("backend",)), key=lambda g: g[0].case.batch_size)
+    shown = sorted(every[-MAX_GROUPS:], key=lambda g: (g[0].case.phase, g[0].case.batch_size))
+    return [_group(g) for g in shown]
 
 
 def _group(members: Sequence[Record]) -> Group:
@@ -119,8 +123,13 @@ def _frame(ax: Axes, found: Sequence[Group], rows: Sequence[Row], *, show: bool)
     middles = [(e[0] + e[-1]) / 2 for e in ends]
     ax.set_ylim(rows[-1][0] + 0.9, -0.9)
     ax.grid(visible=False, axis="y")
-    ax.set_yticks(middles, labels=[label(c, axes).replace(" · ", "\n") for c in cases])
+    ax.set_yticks(middles, labels=[_lines(label(c, axes)) for c in cases])
     ax.tick_params(axis="y", length=0, labelleft=show, labelcolor=style.look().palette.text)
+
+
+def _lines(text: str) -> str:
+    most = 13 if style.look().narrow else 24
+    return "\n".join(fit(part, most) for part in text.split(" · "))
 
 
 def _speeds(ax: Axes, rows: Sequence[Row], tones: dict[str, str]) -> None:
@@ -133,7 +142,7 @@ def _speeds(ax: Axes, rows: Sequence[Row], tones: dict[str, str]) -> None:
     ax.margins(x=0.14)
     ax.set(xlabel="samples/s")
     style.ticks(ax.xaxis, count)
-    ax.locator_params(axis="x", nbins=5)
+    ax.locator_params(axis="x", nbins=3 if style.look().narrow else 5)
 
 
 def _ratios(ax: Axes, rows: Sequence[Row], tones: dict[str, str], found: Sequence[Group]) -> None:
@@ -159,4 +168,4 @@ def _ratios(ax: Axes, rows: Sequence[Row], tones: dict[str, str], found: Sequenc
     ax.margins(x=0.14)
     references = "/".join(dict.fromkeys(g.reference for g in found))
     ax.set(xlabel=f"times as fast as {references}")
-    ax.locator_params(axis="x", nbins=5)
+    ax.locator_params(axis="x", nbins=3 if style.look().narrow else 5)

@@ -35,7 +35,7 @@ class Point(NamedTuple):
 def points(records: Sequence[Record], machine: Machine) -> list[Point]:
     """Rates over the embedding's own time, of the cases that have a trace."""
     found = []
-    for record in style.measured(records)[: style.MAX_ROWS]:
+    for record in style.measured(records):
         logical = metrics.value(record, machine, "embedding_logical_bytes_per_s")
         compulsory = metrics.value(record, machine, "embedding_compulsory_bytes_per_s")
         if logical and compulsory:
@@ -51,7 +51,8 @@ def alt(records: Sequence[Record]) -> str:
 
 def draw(records: Sequence[Record], machine: Machine) -> Figure | None:
     """None without traces or without lookups."""
-    found = points(records, machine)
+    every = points(records, machine)
+    found = every[: style.MAX_ROWS]
     if not found:
         return None
     made, (ax,) = style.figure(style.rows_height(len(found)))
@@ -82,6 +83,7 @@ def draw(records: Sequence[Record], machine: Machine) -> Figure | None:
     )
     names = labels([p.record for p in found])
     style.case_rows(ax, [names[p.record.key] for p in found])
+    style.say_rest(ax, len(found), len(every))
     ax.set(xlim=(0, None), xlabel="embedding bytes per second of its own time")
     ax.locator_params(axis="x", nbins=4 if style.look().narrow else 8)
     style.ticks(ax.xaxis, lambda v: rate(v, "B/s") if v else "0")

@@ -42,7 +42,7 @@ def draw(records: Sequence[Record], machine: Machine, axis: str, panel: str) -> 
     for ax, value in zip(axes, shown, strict=True):
         chosen = [r for r in grid if where(r, {panel: value})]
         _panel(ax, chosen, machine, axis, norm)
-        ax.set_title(named(panel, value))
+        ax.set(title=named(panel, value), xlabel=style.with_held("batch size (samples)", records, grid))
     return made
 
 
@@ -64,7 +64,7 @@ def _panel(ax: Axes, grid: Sequence[Record], machine: Machine, axis: str, norm: 
         xticklabels=[value_text("batch", v) for v in across],
         yticklabels=[value_text(axis, v) for v in down],
     )
-    ax.set(xlabel="batch size (samples)", ylabel=TITLES[axis])
+    ax.set(ylabel=TITLES[axis])
     ax.tick_params(length=0, rotation=0)
 
 

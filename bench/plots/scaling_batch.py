@@ -99,7 +99,8 @@ def _draw_panel(ax: Axes, panel: Panel, records: Sequence[Record]) -> None:
         )
     batches = sorted({r.case.batch_size for line in panel.lines.values() for r in line})
     style.exact_ticks(ax.xaxis, batches, lambda v: f"{v:g}")
-    ax.set(xlabel="batch size (samples)", ylabel="samples/s", title=panel.title)
+    own = [r for line in panel.lines.values() for r in line]
+    ax.set(xlabel=style.with_held("batch size (samples)", records, own), ylabel="samples/s", title=panel.title)
     if panel.axis:
         ax.legend(loc="lower right", bbox_to_anchor=(1, 0.985), ncols=4, borderaxespad=0)
 

@@ -56,7 +56,11 @@ def draw(records: Sequence[Record], machine: Machine) -> Figure | None:
         _lines(ax, chosen, points)
         _scale(ax, [x for x, _ in points.values()], rates)
         _caches(ax, chosen, machine, min(x for x, _ in points.values()))
-        ax.set(title=named("batch", batch), xlabel="all tables", ylabel="rows looked up, B/s")
+        ax.set(
+            title=named("batch", batch),
+            xlabel=style.with_held("all tables", records, grid),
+            ylabel="rows looked up, B/s",
+        )
         ax.tick_params(labelleft=True)
     style.legend(made, axes[0].get_legend_handles_labels()[0])
     return made

@@ -47,6 +47,7 @@ def draw(records: Sequence[Record], machine: Machine) -> Figure | None:
         ax.barh(row, (high - low) / middle, 0.5, left=low / middle - 1, color=style.color(1), alpha=0.45, linewidth=0)
     names = labels(found)
     style.case_rows(ax, [names[r.key] for r in found])
+    style.say_rest(ax, len(found), len(style.measured(records)))
     reach = min(REACH, max(0.04, *(abs(v) for v in ratios)) * 1.08)
     ax.set(xlim=(-reach, reach), xlabel="step time relative to the case's median", ylabel="")
     ax.axvline(0, color=style.look().palette.muted, linewidth=0.8)

@@ -46,6 +46,7 @@ def draw(records: Sequence[Record], machine: Machine) -> Figure | None:
     for row, record in enumerate(found):
         _bar(ax, row, record)
     style.case_rows(ax, [names[r.key] for r in found])
+    style.say_rest(ax, len(found), len([r for r in style.measured(records) if r.trace]))
     ax.set(xlim=(0, 1), xlabel="share of the step")
     style.exact_ticks(ax.xaxis, (0, 0.25, 0.5, 0.75, 1.0), lambda v: f"{v:.0%}")
     style.legend(made, _handles(found), cols=8)

@@ -10,7 +10,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from bench.records import Record
-from bench.report_labels import Value, values
+from bench.report_labels import Value, fit, held, values
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -213,10 +213,24 @@ def case_rows(ax: Axes, names: Sequence[str]) -> None:
         for row, name in enumerate(names):
             behind = {"facecolor": look().palette.background, "edgecolor": "none", "pad": 0.6}
             at = (0, row - 0.36)
-            ax.annotate(name, at, xycoords=("axes fraction", "data"), va="center", fontsize=7.4, bbox=behind)
+            text = fit(name, 50)
+            made = ax.annotate(text, at, xycoords=("axes fraction", "data"), va="center", fontsize=7.4, bbox=behind)
+            made.set_in_layout(False)
         return
-    ax.set_yticks(range(len(names)), labels=list(names))
+    ax.set_yticks(range(len(names)), labels=[fit(n, 52) for n in names])
     ax.tick_params(axis="y", length=0, labelcolor=look().palette.text)
+
+
+def say_rest(ax: Axes, shown: int, every: int) -> None:
+    """Say that a plot does not show every case, where that is so."""
+    if shown < every:
+        ax.set_title(f"the first {shown} of {every} cases")
+
+
+def with_held(text: str, records: Sequence[Record], group: Sequence[Record]) -> str:
+    """An axis label, and below it which part of the run the panel shows."""
+    part = fit(held(records, group), 30)
+    return f"{text}\n{part}" if part else text
 
 
 def rows_height(count: int) -> float:

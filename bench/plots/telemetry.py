@@ -23,7 +23,7 @@ CAPTION = (
 )
 MAX_PANELS = 6
 MAX_POINTS = 400
-PREFERRED = ("util", "power", "clock", "freq", "temperature", "rss", "memory", "steal")
+PREFERRED = ("gpu_util", "host_cpu", "power", "clock", "_hz", "_celsius", "_c", "rss", "steal", "psi_cpu", "cpu_frac")
 UNITS: tuple[tuple[str, Callable[[float], str]], ...] = (
     ("_frac", percent),
     ("_bytes", capacity),
@@ -54,7 +54,7 @@ def _points(channel: Channel, offset: float) -> Series:
 
 
 def _rank(name: str) -> tuple[int, str]:
-    return next((i for i, word in enumerate(PREFERRED) if word in name), len(PREFERRED)), name
+    return next((i for i, word in enumerate(PREFERRED) if _has(name, word)), len(PREFERRED)), name
 
 
 def alt(records: Sequence[Record]) -> str:
@@ -72,6 +72,11 @@ def draw(records: Sequence[Record], machine: Machine) -> Figure | None:
         _panel(ax, name, lines, style.color(index))
     axes[-1].set_xlabel("seconds since the first case")
     return made
+
+
+def _has(name: str, word: str) -> bool:
+    """Words that begin with an underscore are endings (units)."""
+    return name.endswith(word) if word.startswith("_") else word in name
 
 
 def _panel(ax: Axes, name: str, lines: Sequence[Series], tone: str) -> None:

@@ -162,7 +162,7 @@ def test_energy_from_power_within_the_repeats_only() -> None:
 
 def test_energy_counters_come_before_power() -> None:
     power = Channel(name="gpu_power_w", source="nvml", times_s=(0.1,), values=(999.0,))
-    counter = Channel(name="package_energy_j", source="rapl", times_s=(0.0, 0.5), values=(1000.0, 1050.0))
+    counter = Channel(name="package_energy_j", source="rapl", times_s=(-2.0, 0.0, 0.4), values=(990.0, 1000.0, 1040.0))
     found = metrics.compute(record(telemetry=(power, counter)), MACHINE)
     assert found["energy_j_per_step"] == pytest.approx(1.0)
 

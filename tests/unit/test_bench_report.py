@@ -14,7 +14,7 @@ import pytest
 from bench import plots, report, report_format
 from bench.plots import style
 from bench.records import Outcome, Record
-from bench.report_labels import labels, slices, varying
+from bench.report_labels import fit, held, labels, slices, varying
 from bench.report_verdict import verdict
 from tests import sample_records
 
@@ -173,6 +173,21 @@ def test_slices_differ_in_the_asked_axes_alone() -> None:
     assert sorted(len(g) for g in groups) == [3, 3, 3, 3]
     assert len(slices(RECORDS[:28], ("rows", "dim", "batch"))[0]) == 18
     assert slices(RECORDS[:28], ("dtype",)) == []
+
+
+def test_a_slice_says_what_it_holds_fixed() -> None:
+    assert held(RECORDS[:28], RECORDS[:18]) == "tbe · forward"
+    assert held(RECORDS[:18], RECORDS[:18]) == ""
+
+
+def test_long_labels_lose_the_end_of_their_longest_part() -> None:
+    assert fit("rows 1M · dim 64", 20) == "rows 1M · dim 64"
+    assert fit("a_very_long_model_name · dim 64", 20) == "a_very_lon… · dim 64"
+
+
+def test_repeated_rows_are_not_called_overhead() -> None:
+    cached = [r for r in RECORDS[:9] if r.case.batch_size == 2048]
+    assert "Overhead" not in {s.topic for s in verdict(cached, MACHINE)}
 
 
 @pytest.mark.parametrize("name", plots.names())
