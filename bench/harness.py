@@ -11,7 +11,7 @@ import importlib.util
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import cycle
 from pathlib import Path
@@ -35,6 +35,7 @@ GENERATE_LOOKUPS_PER_S = 7e6
 """Lookups drawn, counted and converted per second of measuring time, so that inputs never take longer than timing."""
 MAX_INPUT_BYTES = 2 * 2**30
 MIN_LAUNCHES_PER_REPEAT = 20
+PROBED_ROWS = 1000
 UNKNOWN_LLC_BYTES = 64 * 2**20
 
 
@@ -131,8 +132,9 @@ def _run_model(request: Request, emit: Emit) -> Result:
         if not checked.ok:
             raise WrongResultError(f"{check.what}: largest error {check.max_error:.3g}, tolerance {check.tolerance:g}")
     del made
-    work = models.count_work(spec, case.batch_size, case.phase, touches)
     step = steps.make_step(bundle)
+    require_honest(bundle, step(inputs[0]))
+    work = models.count_work(spec, case.batch_size, case.phase, touches)
     with gc_off():
         with watch.part("measure"):
             measurement = _measure(step, inputs, request, emit)
@@ -148,6 +150,19 @@ def _run_model(request: Request, emit: Emit) -> Result:
         check=check,
         trace=trace,
     )
+
+
+def require_honest(bundle: Any, output: Any) -> None:
+    """Refuse to time what no honest case has: tables without values, or a graph recorded in a forward step.
+
+    Raises InvariantError.
+    """
+    for number, weight in enumerate(bundle.model.embedding.table_weights()):
+        some = weight[:: max(1, len(weight) // PROBED_ROWS)]
+        if not bool(some.ne(0).all()):
+            raise InvariantError(f"table {number} holds zeros: its pages may never have been written")
+    if bundle.phase == "forward" and output.requires_grad:
+        raise InvariantError("a forward step records a graph for autograd")
 
 
 def _run_code(request: Request, emit: Emit) -> Result:
@@ -222,17 +237,18 @@ def _trace(
     from profiles.trace.reader import read_events
     from profiles.trace.stages import stage_times
     from workloads.layers import set_tracing
+    from workloads.steps import TABLE_UPDATE
 
     path, steps = Path(request.trace_path), request.limits.trace_steps
     feed = cycle(inputs)
     set_tracing(model, True)
     capture(lambda: step(next(feed)), path, steps=steps, device=request.case.device)
     set_tracing(model, False)
-    found = stage_times(read_events(path), STAGES, steps)
+    found = stage_times(read_events(path), (*STAGES, TABLE_UPDATE), steps)
     timed_s = sorted(measurement.times_s)[len(measurement.times_s) // 2]
     stages = {
         name: StageTime(forward_s=f, backward_s=b, share_frac=(f + b) / found.step_s)
-        for name, (f, b) in found.stages.items()
+        for name, (f, b) in _with_update(found.stages).items()
         if f + b > 0
     }
     return TraceSummary(
@@ -243,6 +259,16 @@ def _trace(
         stages=stages,
         coverage_frac=found.coverage_frac,
     )
+
+
+def _with_update(stages: Mapping[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
+    """A table update of its own counted into the embedding's backward, where a fused backend does it."""
+    from workloads.steps import TABLE_UPDATE
+
+    merged = dict(stages)
+    update_s = sum(merged.pop(TABLE_UPDATE, (0.0, 0.0)))
+    forward_s, backward_s = merged.get("embedding", (0.0, 0.0))
+    return merged | {"embedding": (forward_s, backward_s + update_s)}
 
 
 @contextmanager

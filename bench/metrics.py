@@ -323,6 +323,13 @@ METRICS: tuple[Metric, ...] = (
         "least time of the embedding stage on the measured gather ceiling over its own time",
     ),
     Metric(
+        "fixed_s",
+        "s",
+        "lower",
+        lambda r, m: r.costs.fixed_s if r.costs else None,
+        "wall time of the case beyond building tables and inputs, checking, measuring and tracing",
+    ),
+    Metric(
         "peak_rss_bytes",
         "B",
         "lower",

@@ -29,7 +29,7 @@ from torch.nn import functional
 from workloads.batch import Batch, TableInput
 from workloads.layers import Annotated
 from workloads.spec import TableSpec
-from workloads.steps import ModelBundle, Prepared, Step, make_step
+from workloads.steps import ModelBundle, Prepared, Step, make_step, zero_grad
 from workloads.work import is_training
 
 Floats = NDArray[np.float64]
@@ -251,8 +251,7 @@ def _restore(bundle: ModelBundle, parts: list[Touched], dense_before: list[Tenso
         for parameter, old in zip(bundle.model.dense_parameters(), dense_before, strict=True):
             parameter.copy_(old)
     embedding.reset_optimizer_state()
-    if bundle.dense_optimizer is not None:
-        bundle.dense_optimizer.zero_grad(set_to_none=True)
+    zero_grad(bundle)
 
 
 @contextmanager
@@ -268,7 +267,7 @@ def _rates(bundle: ModelBundle, table_rate: float, dense_rate: float) -> Iterato
 def _set_rates(bundle: ModelBundle, table_rate: float, dense_rate: float) -> None:
     bundle.model.embedding.set_learning_rate(table_rate)
     dense = {id(p) for p in bundle.model.dense_parameters()}
-    for group in bundle.dense_optimizer.param_groups if bundle.dense_optimizer else []:
+    for group in (g for optimizer in bundle.optimizers.values() for g in optimizer.param_groups):
         group["lr"] = dense_rate if id(group["params"][0]) in dense else table_rate
 
 

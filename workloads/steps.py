@@ -32,8 +32,8 @@ class Prepared(NamedTuple):
 class ModelBundle:
     """A model with filled tables, ready for steps of `phase`. `optimizer` is None in the forward phase.
 
-    `dense_optimizer` updates everything that the backend does not update itself; None in the forward phase or
-    where nothing is left.
+    `optimizers` maps the annotation of an update to what does it: the dense parameters, and the tables where the
+    backend does not update them itself. Empty in the forward phase.
     """
 
     spec: ModelSpec
@@ -44,7 +44,7 @@ class ModelBundle:
     phase: str
     optimizer: str | None
     learning_rate: float
-    dense_optimizer: torch.optim.SGD | None
+    optimizers: dict[str, torch.optim.SGD]
 
     def prepare(self, batch: Batch) -> Prepared:
         """Convert a batch outside the timed region."""
@@ -54,6 +54,9 @@ class ModelBundle:
             torch.from_numpy(batch.labels).to(self.device),
         )
 
+
+TABLE_UPDATE = "embedding_update"
+"""Annotation of a table update that is not fused into backward; part of the embedding stage."""
 
 Step = Callable[[Prepared], Tensor]
 
@@ -106,16 +109,15 @@ def build_model(
         phase=phase,
         optimizer=optimizer if training else None,
         learning_rate=learning_rate,
-        dense_optimizer=_dense_optimizer(model, learning_rate) if training else None,
+        optimizers=_optimizers(model, learning_rate) if training else {},
     )
 
 
-def _dense_optimizer(model: Annotated, learning_rate: float) -> torch.optim.SGD | None:
-    groups = [{"params": model.dense_parameters()}]
-    if not model.embedding.fused_optimizer:
-        groups.append({"params": list(model.embedding.parameters())})
-    groups = [g for g in groups if g["params"]]
-    return torch.optim.SGD(groups, lr=learning_rate) if groups else None
+def _optimizers(model: Annotated, learning_rate: float) -> dict[str, torch.optim.SGD]:
+    """Tables apart from the rest, so that a trace tells what their update costs, as a fused backend's would."""
+    tables = [] if model.embedding.fused_optimizer else list(model.embedding.parameters())
+    parameters = {"optimizer": model.dense_parameters(), TABLE_UPDATE: tables}
+    return {name: torch.optim.SGD(p, lr=learning_rate) for name, p in parameters.items() if p}
 
 
 def make_step(bundle: ModelBundle, phase: str | None = None) -> Step:
@@ -143,46 +145,46 @@ def _forward_step(model: Annotated) -> Step:
 
 
 def _train_step(bundle: ModelBundle) -> Step:
-    model, optimizer = bundle.model, bundle.dense_optimizer
+    model = bundle.model
     loss_of = nn.BCEWithLogitsLoss()
 
     def step(inputs: Prepared) -> Tensor:
-        _zero_grad(optimizer)
+        zero_grad(bundle)
         logits = model(inputs.dense, inputs.lookups)
         with model.annotate("loss"):
             loss: Tensor = loss_of(logits.float(), inputs.labels)
         with model.annotate("backward"):
             loss.backward()  # type: ignore[no-untyped-call]
-        with model.annotate("optimizer"):
-            _update(optimizer)
+        _update(bundle)
         return loss.detach()
 
     return step
 
 
 def _embedding_train_step(bundle: ModelBundle) -> Step:
-    model, optimizer = bundle.model, bundle.dense_optimizer
+    model = bundle.model
     ones: dict[torch.Size, Tensor] = {}
 
     def step(inputs: Prepared) -> Tensor:
-        _zero_grad(optimizer)
+        zero_grad(bundle)
         output: Tensor = model(inputs.dense, inputs.lookups)
         if output.shape not in ones:
             ones[output.shape] = torch.ones_like(output)
         with model.annotate("backward"):
             output.backward(ones[output.shape])  # type: ignore[no-untyped-call]
-        with model.annotate("optimizer"):
-            _update(optimizer)
+        _update(bundle)
         return output.detach()
 
     return step
 
 
-def _zero_grad(optimizer: torch.optim.SGD | None) -> None:
-    if optimizer is not None:
+def zero_grad(bundle: ModelBundle) -> None:
+    """Forget the gradients that the bundle's own optimizers read."""
+    for optimizer in bundle.optimizers.values():
         optimizer.zero_grad(set_to_none=True)
 
 
-def _update(optimizer: torch.optim.SGD | None) -> None:
-    if optimizer is not None:
-        optimizer.step()
+def _update(bundle: ModelBundle) -> None:
+    for name, optimizer in bundle.optimizers.items():
+        with bundle.model.annotate(name):
+            optimizer.step()
