@@ -18,7 +18,7 @@ SCHEMA_VERSION = 1
 
 Phase = Literal["forward", "train_step"]
 CacheMode = Literal["rotated", "hot", "cold"]
-Execution = Literal["eager", "compile", "cuda_graph"]
+Execution = Literal["eager"]
 Dtype = Literal["float32", "bfloat16", "float16"]
 Allocator = Literal["pinned", "default"]
 

@@ -236,6 +236,8 @@ def _case(fields: Mapping[str, Any]) -> Case:
 def _check(case: Case) -> None:
     if case.backend not in backends.names():
         raise unknown("backend", case.backend, backends.names())
+    if case.optimizer not in backends.OPTIMIZERS:
+        raise unknown("optimizer", case.optimizer, list(backends.OPTIMIZERS))
     if case.batch_size < 1:
         raise SpecError("batch_size", case.batch_size, "a whole number above 0")
     if case.num_threads < 0:

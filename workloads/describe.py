@@ -18,7 +18,11 @@ def describe(spec: ModelSpec, batch_size: int) -> dict[str, Any]:
     Raises SpecError for a spec its variant cannot build.
     """
     work = models.count_work(spec, batch_size, "forward", expected_touch(spec, batch_size))
+    memory = memory_needed(spec, batch_size, "forward", "bag", "float32")
     return {
+        "name": spec.name,
+        "batch_size": batch_size,
+        "rows_scale": spec.rows_scale,
         "params": models.count_parameters(spec),
         "table_rows": spec.table_rows,
         "table_bytes": spec.table_bytes,
@@ -26,7 +30,8 @@ def describe(spec: ModelSpec, batch_size: int) -> dict[str, Any]:
         "gather_bytes_per_sample": spec.gather_bytes_per_sample,
         "flops_per_sample_forward": work.total("flops") / batch_size,
         "stages": {name: _stage(stage) for name, stage in work.stages.items()},
-        "memory_needed_bytes": memory_needed(spec, batch_size, "forward", "bag", "float32"),
+        "memory_needed_bytes": sum(memory.values()),
+        "memory_parts_bytes": memory,
     }
 
 

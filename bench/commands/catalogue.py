@@ -113,15 +113,21 @@ def _batch_size(value: object) -> int:
 
 
 def _print_description(found: dict[str, Any]) -> None:
-    plain = [[k, _say(k, v)] for k, v in found.items() if not isinstance(v, dict)]
-    print_table(str(found.get("name", "model")), ["", ""], plain)
+    plain = [[k.replace("_", " "), _say(k, v)] for k, v in found.items() if not isinstance(v, dict)]
+    plain += [[f"  {k.replace('_', ' ')}", gib(v)] for k, v in found["memory_parts_bytes"].items() if v]
+    print_table(str(found["name"]), ["", ""], plain, right=[1])
     stages = found["stages"]
-    columns = ["stage", *next(iter(stages.values()))]
-    rows = [[name, *(f"{v:,.0f}" for v in stage.values())] for name, stage in stages.items()]
-    print_table("one forward step", columns, rows, right=range(1, len(columns)))
+    columns = ["stage", "FLOPs", "useful FLOPs", "logical bytes", "algorithmic bytes", "compulsory bytes", "FLOP/B"]
+    rows = [[name, *(f"{v:,.0f}" for v in stage.values()), _intensity(stage)] for name, stage in stages.items()]
+    print_table(f"one forward step of {found['batch_size']} samples", columns, rows, right=range(1, len(columns)))
+
+
+def _intensity(stage: dict[str, float]) -> str:
+    moved = stage["bytes_compulsory"]
+    return f"{stage['flops'] / moved:.3g}" if moved else ""
 
 
 def _say(name: str, value: object) -> str:
     if name.endswith("_bytes") and isinstance(value, (int, float)):
         return f"{value:,.0f} ({gib(value)})"
-    return f"{value:,}" if isinstance(value, (int, float)) else str(value)
+    return f"{value:,.6g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)

@@ -133,8 +133,6 @@ def surroundings(machine: Machine) -> Surroundings:
     def unavailable(case: Case) -> str | None:
         if case.device.startswith("cuda") and not machine.gpus:
             return f"device {case.device}: no CUDA GPU on this machine"
-        if case.execution == "cuda_graph":
-            return "execution cuda_graph needs a CUDA device"
         if case.model is None:
             return None
         return load_backend(case.backend).available(case.device, case.phase)

@@ -29,7 +29,7 @@ def test_describe_reproduces_the_published_numbers(name):
     found = describe(preset.spec, preset.batch_size)
     keys = ("table_rows", "table_bytes", "lookups_per_sample", "gather_bytes_per_sample")
     assert (*(found[k] for k in keys), preset.batch_size) == TABLE_NUMBERS[name]
-    assert found["memory_needed_bytes"]["tables"] == found["table_bytes"]
+    assert found["memory_parts_bytes"]["tables"] == found["table_bytes"]
     assert found["stages"]["embedding"]["bytes_logical"] == found["gather_bytes_per_sample"] * preset.batch_size
     assert preset.source
 
