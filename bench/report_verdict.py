@@ -18,6 +18,8 @@ from profiles.machine import Machine
 LOW_FRACTION = 0.25
 """Below this fraction of every roof, neither memory nor arithmetic explains the time."""
 HIGH_FRACTION = 0.6
+DISTURBED = {"other_load", "not_steady"}
+DISTURBED_FRAC = 0.2
 
 
 class Sentence(NamedTuple):
@@ -43,6 +45,7 @@ def verdict(records: Sequence[Record], machine: Machine) -> list[Sentence]:
     if not found:
         return [Sentence("Nothing measured", "Every case was skipped or failed; the reasons are below.")]
     topics = (
+        ("Trust", _trust(found)),
         ("Stages", _stages(found, machine)),
         ("Overhead", _overhead(found, machine)),
         ("Backends", _backends(found)),
@@ -52,6 +55,19 @@ def verdict(records: Sequence[Record], machine: Machine) -> list[Sentence]:
     )
     plain = f"{_number(len(found))} measured; nothing varies between them that could be compared."
     return [Sentence(topic, text) for topic, texts in topics for text in texts] or [Sentence("Measured", plain)]
+
+
+def _trust(found: Sequence[Record]) -> list[str]:
+    """Said first where a good part of the run was disturbed: nothing below it can be better than that."""
+    disturbed = [r for r in found if r.measurement and DISTURBED & set(r.measurement.flags)]
+    if len(disturbed) < DISTURBED_FRAC * len(found):
+        return []
+    loaded = sum("other_load" in r.measurement.flags for r in disturbed if r.measurement)
+    cause = f"; something else used the CPUs in {loaded} of them" if loaded else ""
+    return [
+        f"{len(disturbed)} of {_number(len(found))} never became steady or ran beside other load{cause}. "
+        "Repeat the run on a quiet machine before quoting it."
+    ]
 
 
 def largest_stage(record: Record, machine: Machine) -> StageView | None:

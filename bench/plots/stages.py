@@ -23,6 +23,10 @@ CAPTION = (
 )
 
 
+NAMES = {"backward": "autograd engine"}
+"""The stage called backward is what of the backward pass belongs to no other stage."""
+
+
 def shown(records: Sequence[Record]) -> list[Record]:
     """Measured records with a trace."""
     return [r for r in style.measured(records) if r.trace and r.trace.stages][: style.MAX_ROWS]
@@ -98,10 +102,12 @@ def _handles(found: Sequence[Record]) -> list[object]:
 
     present = {name for r in found if r.trace for name in r.trace.stages}
     ordered = [n for n in style.STAGE_ORDER if n in present] + sorted(present - set(style.STAGE_ORDER))
-    handles: list[object] = [Patch(color=style.stage_color(n), label=n.replace("_", " ")) for n in ordered]
+    handles: list[object] = [
+        Patch(color=style.stage_color(n), label=NAMES.get(n, n.replace("_", " "))) for n in ordered
+    ]
     handles.append(Patch(color=style.look().palette.grid, label="not in a stage"))
     backward = any(s.backward_s > 0 for r in found if r.trace for s in r.trace.stages.values())
     edge = style.look().palette.background
     if backward:
-        handles.append(Patch(facecolor=style.look().palette.muted, hatch="////", edgecolor=edge, label="backward"))
+        handles.append(Patch(facecolor=style.look().palette.muted, hatch="////", edgecolor=edge, label="in backward"))
     return handles

@@ -207,6 +207,19 @@ def test_every_plot_draws_describes_itself_and_is_reproducible(name: str) -> Non
     assert "<metadata" not in texts[0]
 
 
+def test_a_disturbed_run_says_so_before_anything_else() -> None:
+    found = RECORDS[:10]
+    measured = [
+        msgspec.structs.replace(r, measurement=msgspec.structs.replace(r.measurement, flags=("other_load",)))
+        for r in found
+    ]
+    assert verdict(found, MACHINE)[0].topic != "Trust"
+    said = verdict([*measured[:4], *found[4:]], MACHINE)[0]
+    assert said.topic == "Trust"
+    assert "4 of 10 cases" in said.text
+    assert "quiet machine" in said.text
+
+
 @pytest.mark.parametrize("name", plots.names())
 def test_every_plot_is_none_without_data(name: str) -> None:
     assert plots.load(name).draw([], MACHINE) is None
