@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from workloads import indices, lengths
+from workloads import indices, lengths, pairs
 from workloads.spec import ModelSpec, SpecError, TableSpec
 from workloads.work import TableTouch
 
@@ -85,6 +85,8 @@ def make_batch(
     offsets = np.zeros(len(spec.tables) * batch_size + 1, dtype=np.int64)
     np.cumsum(np.concatenate(per_bag), out=offsets[1:])
     rows = _draw_indices(spec.tables, seeds, offsets[::batch_size], num_threads)
+    if pairs.has_pairs(spec):
+        _replace_by_pairs(spec, rows, batch_size)
     return Batch(
         dense=_generator(seed, _DENSE, batch_number).random((batch_size, spec.num_dense), dtype=np.float32),
         indices=rows,
@@ -123,6 +125,14 @@ def _draw_indices(
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(lambda job: indices.fill_indices(*job), jobs))
     return out
+
+
+def _replace_by_pairs(spec: ModelSpec, rows: Ints, batch_size: int) -> None:
+    """The last table's indices, in place, from those of the N tables before it: one hashed pair per lookup."""
+    pairs.check(spec)
+    features = len(spec.tables) - 1
+    values = rows[: features * batch_size].reshape(features, batch_size).T
+    rows[features * batch_size :] = pairs.hashed_pairs(values, spec.tables[-1].num_rows).reshape(-1)
 
 
 def _draw_weights(spec: ModelSpec, seeds: list[tuple[int, int, int]], bounds: Ints) -> Singles | None:

@@ -171,19 +171,27 @@ def _check_forward(
 
 
 def _logits(twin: Annotated, dense: Tensor, pooled: Tensor) -> tuple[Floats, Floats]:
-    """Logits (B,) and the sums of absolute terms in the layer that gives them."""
-    scales: list[Tensor] = []
-
-    def note(layer: nn.Module, args: tuple[Tensor, ...]) -> None:
-        weight, bias = layer.get_parameter("weight"), layer.get_parameter("bias")
-        scales.append((args[0].abs() @ weight.abs().T + bias.abs()).squeeze(1))
-
-    last = [m for m in twin.modules() if isinstance(m, nn.Linear)][-1]
+    """Logits (B,) and the sums of absolute terms that give them: in the model's own sum and its last linear layer."""
     with torch.no_grad():
-        handle = last.register_forward_pre_hook(note)
+        own = twin.logit_terms(dense, pooled)
+        scales = [] if own is None else [own]
+
+        def note(layer: nn.Module, args: tuple[Tensor, ...]) -> None:
+            weight, bias = layer.get_parameter("weight"), layer.get_parameter("bias")
+            scales.append((args[0].abs() @ weight.abs().T + bias.abs()).squeeze(1))
+
+        handles = [layer.register_forward_pre_hook(note) for layer in _logit_layers(twin)]
         logits = twin.rank(dense, pooled)
-        handle.remove()
-    return logits.numpy(), scales[0].numpy()
+        for handle in handles:
+            handle.remove()
+    return logits.numpy(), torch.stack(scales).sum(0).numpy()
+
+
+def _logit_layers(twin: Annotated) -> list[nn.Module]:
+    """The last linear layer of the part `top`, where the model has one."""
+    top = getattr(twin, "top", None)
+    layers = [m for m in top.modules() if isinstance(m, nn.Linear)] if isinstance(top, nn.Module) else []
+    return [*layers[-1:]]
 
 
 def _check_train(

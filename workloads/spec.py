@@ -10,8 +10,10 @@ import msgspec
 
 Pooling = Literal["sum", "mean"]
 Interaction = Literal["dot", "cat"]
+Form = Literal["", "pairwise", "square_of_sum", "block", "hashed"]
 
 MAX_ROWS = 2**40
+NEEDS_BOTTOM_MLP = ("dlrm", "dlrm_cat", "embedding")
 
 _Spec = TypeVar("_Spec", bound=msgspec.Struct)
 
@@ -92,7 +94,9 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     `bottom_mlp` and `top_mlp` hold layer output widths (the input width is num_dense, respectively what the
     interaction gives); the last of `top_mlp` is 1. `num_dense` 0 and empty MLPs give an embedding-only model.
-    `rows_scale` records by how much num_rows was scaled from the published model. Raises SpecError.
+    `rows_scale` records by how much num_rows was scaled from the published model. Parameters of some variants only:
+    `cross_layers` and `cross_rank` (0: full rank) of dcn and dcnv2; `form`, how fm or poly2 writes its second-order
+    term (empty: the variant's own default). Raises SpecError.
     """
 
     name: str
@@ -104,23 +108,30 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     interaction: Interaction = "dot"
     interaction_self: bool = False
     rows_scale: float = 1.0
+    cross_layers: int = 3
+    cross_rank: int = 0
+    form: Form = ""
 
     def __post_init__(self) -> None:
         _require(len(self.tables) > 0, "tables", [], "at least one table")
         _require(0 <= self.num_dense <= 1_000_000, "num_dense", self.num_dense, "a whole number from 0 to 1000000")
         _choice("interaction", self.interaction, Interaction)
+        _choice("form", self.form, Form)
+        _require(1 <= self.cross_layers <= 100, "cross_layers", self.cross_layers, "a whole number from 1 to 100")
+        _require(0 <= self.cross_rank <= 1_000_000, "cross_rank", self.cross_rank, "a whole number from 0 to 1000000")
         for field in ("bottom_mlp", "top_mlp"):
             widths = getattr(self, field)
             _require(all(1 <= w <= 1_000_000 for w in widths), field, list(widths), "layer widths from 1 to 1000000")
         _require(
-            bool(self.bottom_mlp) == bool(self.num_dense),
+            bool(self.bottom_mlp) == bool(self.num_dense)
+            or (not self.bottom_mlp and self.variant not in NEEDS_BOTTOM_MLP),
             "bottom_mlp",
             list(self.bottom_mlp),
             f"widths where num_dense is above 0 and none where it is 0 (num_dense = {self.num_dense})",
         )
         if self.top_mlp:
             _require(self.top_mlp[-1] == 1, "top_mlp", list(self.top_mlp), "widths that end in 1 (the logit)")
-            if self.interaction == "dot":
+            if self.interaction == "dot" and self.variant == "dlrm":
                 self._require_one_dim()
 
     def _require_one_dim(self) -> None:
@@ -156,11 +167,12 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 TABLE_AXES = ("num_rows", "dim", "pooling_factor", "pooling", "indices", "exponent", "lengths", "weighted")
-MODEL_AXES = ("num_tables", "rows_scale", "interaction", "interaction_self")
+_PLAIN_AXES = ("interaction", "interaction_self", "cross_layers", "cross_rank", "form")
+MODEL_AXES = ("num_tables", "rows_scale", *_PLAIN_AXES)
 
 
 def with_axis(spec: ModelSpec, axis: str, value: Any) -> ModelSpec:
-    """`spec` with one axis set: a TableSpec field on every table, num_tables, rows_scale or the interaction.
+    """`spec` with one axis set: a TableSpec field on every table, num_tables, rows_scale or a parameter of the model.
 
     `dim` also sets the width at which the bottom MLP ends where the interaction is a dot product, since the two
     are one number there. Raises SpecError for an axis or value that is not allowed.
@@ -169,7 +181,7 @@ def with_axis(spec: ModelSpec, axis: str, value: Any) -> ModelSpec:
         return _with_num_tables(spec, value)
     if axis == "rows_scale":
         return _with_rows_scale(spec, value)
-    if axis in ("interaction", "interaction_self"):
+    if axis in _PLAIN_AXES:
         return _replace(spec, {axis: value})
     if axis not in TABLE_AXES:
         raise unknown("axis", axis, [*TABLE_AXES, *MODEL_AXES])

@@ -179,6 +179,28 @@ def dot_work(
     )
 
 
+def product_work(
+    *, flops: int, parameters: int, elements: int, ends: int, batch_size: int, phase: str, dense_bytes: int
+) -> StageWork:
+    """A stage of `flops` and `elements` moved per sample over `parameters` weights; `ends` is its input and output.
+
+    Backward costs a weight gradient and an input gradient, each as much again. Elementwise products beside matrix
+    products are not counted as FLOPs, their operands are as elements.
+    """
+    times = 3 if is_training(phase) else 1
+    algorithmic = times * (parameters + batch_size * elements)
+    passes = 2 if is_training(phase) else 1
+    compulsory = (2 * passes - 1) * parameters + passes * batch_size * ends
+    return StageWork(
+        flops=times * batch_size * flops,
+        flops_useful=times * batch_size * flops,
+        bytes_logical=algorithmic * dense_bytes,
+        bytes_algorithmic=algorithmic * dense_bytes,
+        bytes_compulsory=compulsory * dense_bytes,
+        working_set_bytes=(parameters + batch_size * elements) * dense_bytes,
+    )
+
+
 def cat_work(width: int, batch_size: int, phase: str, dense_bytes: int) -> StageWork:
     """Concatenation to (B, width): each element read and written once, per direction; no FLOPs."""
     moved = (2 if is_training(phase) else 1) * 2 * batch_size * width * dense_bytes

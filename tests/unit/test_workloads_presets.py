@@ -19,6 +19,7 @@ TABLE_NUMBERS = {
     "rmc3_deeprecsys": (20_000_000, 2_560_000_000, 200, 25_600, 256),
     "tbe_default": (3_200_000, 1_638_400_000, 640, 327_680, 512),
     "param_dlrm": (896_000, 458_752_000, 6400, 3_276_800, 2048),
+    "mlperf_dlrm_v2": (204_184_588, 104_542_509_056, 214, 109_568, 65_536),
     "tiny": (2510, 80_320, 11, 352, 32),
 }
 
@@ -40,6 +41,12 @@ def test_dense_intensity_of_the_deeprecsys_models(name, low, high):
     found = describe(preset.spec, 1)
     dense = found["flops_per_sample_forward"] - found["stages"]["embedding"]["flops"]
     assert low < dense / found["gather_bytes_per_sample"] < high
+
+
+def test_mlperf_flops_are_the_published_ones():
+    found = describe(presets.load_preset("mlperf_dlrm_v2").spec, 1)
+    assert found["flops_per_sample_forward"] == pytest.approx(32.1e6, rel=0.01)
+    assert found["stages"]["interaction"]["flops"] == 3 * 2 * 2 * 3456 * 512
 
 
 def test_paper_parameters_by_hand():

@@ -6,7 +6,7 @@ import importlib.util
 from typing import TYPE_CHECKING
 
 from workloads.backends import missing_device, missing_torch
-from workloads.spec import TableSpec
+from workloads.spec import SpecError, TableSpec
 
 if TYPE_CHECKING:
     import torch
@@ -45,6 +45,14 @@ def build(
     """Module over `tables`, optimizer `sgd` or `rowwise_adagrad` fused into backward. Raises SpecError."""
     from workloads import tbe_module
 
+    refuse_odd_dims(tables)
     return tbe_module.TableBatched(
         tables, device=device, dtype=dtype, optimizer=optimizer or "sgd", learning_rate=learning_rate
     )
+
+
+def refuse_odd_dims(tables: tuple[TableSpec, ...]) -> None:
+    """Raise SpecError for dims that FBGEMM's kernels, which load four elements at once, do not have."""
+    for table in tables:
+        if table.dim % 4:
+            raise SpecError("dim", table.dim, f"a multiple of 4 for FBGEMM (table {table.name!r}); try 'fused_bag'")
