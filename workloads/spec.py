@@ -48,12 +48,25 @@ def _choice(field: str, value: object, choices: Any) -> None:
         raise unknown(field, value, list(get_args(choices)))
 
 
+_LAW_PARAMETERS = (
+    ("shift", 0, 1_000_000_000),
+    ("hot_rows", 1, MAX_ROWS),
+    ("hot_share", 0, 1),
+    ("reuse", 0, 0.999),
+    ("working_set", 1, 65_536),
+    ("length_spread", 0, 3),
+)
+
+
 class TableSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One embedding table and the feature that looks it up.
 
     num_rows (E) x dim (D) weights; each sample of a batch looks up a bag of `pooling_factor` (L) rows on average.
-    `indices` and `lengths` name distributions in workloads/indices.py and workloads/lengths.py; `exponent` is the
-    Zipf exponent and only read by laws that have one. Raises SpecError.
+    `indices` and `lengths` name distributions in workloads/indices.py and workloads/lengths.py. Their parameters are
+    read only by the laws that have them: `exponent` and `shift` of zipf; `hot_rows` that take a `hot_share` of the
+    lookups (hot_set); `reuse`, the share of lookups that repeat one of the last `working_set` lookups (temporal);
+    `steps`, classes of rows from hot to cold as (share of rows, share of lookups), each summing to 1;
+    `length_spread`, the standard deviation of the logarithm (lognormal). Raises SpecError.
     """
 
     name: str
@@ -65,6 +78,13 @@ class TableSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     exponent: float = 1.05
     lengths: str = "fixed"
     weighted: bool = False
+    shift: float = 0.0
+    hot_rows: int = 100
+    hot_share: float = 0.9
+    reuse: float = 0.5
+    working_set: int = 1024
+    steps: tuple[tuple[float, float], ...] = ()
+    length_spread: float = 1.0
 
     def __post_init__(self) -> None:
         _require(1 <= self.num_rows <= MAX_ROWS, "num_rows", self.num_rows, f"a whole number from 1 to {MAX_ROWS}")
@@ -82,6 +102,17 @@ class TableSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             math.isfinite(self.exponent) and 0 <= self.exponent <= 8, "exponent", self.exponent, "a number from 0 to 8"
         )
         _choice("pooling", self.pooling, Pooling)
+        self._check_laws()
+
+    def _check_laws(self) -> None:
+        for field, low, high in _LAW_PARAMETERS:
+            value = getattr(self, field)
+            _require(math.isfinite(value) and low <= value <= high, field, value, f"a number from {low} to {high}")
+        if self.indices == "steps" or self.steps:
+            positive = all(r > 0 and s >= 0 for r, s in self.steps)
+            ones = all(abs(math.fsum(column) - 1) < 1e-6 for column in zip(*self.steps, strict=True))
+            told = "(share of rows, share of lookups) pairs, each column summing to 1"
+            _require(bool(self.steps) and positive and ones, "steps", [list(s) for s in self.steps], told)
 
     @property
     def row_bytes(self) -> int:
@@ -166,7 +197,8 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         return math.fsum(t.pooling_factor * t.row_bytes for t in self.tables)
 
 
-TABLE_AXES = ("num_rows", "dim", "pooling_factor", "pooling", "indices", "exponent", "lengths", "weighted")
+_LAW_AXES = ("exponent", "shift", "hot_rows", "hot_share", "reuse", "working_set", "length_spread")
+TABLE_AXES = ("num_rows", "dim", "pooling_factor", "pooling", "indices", "lengths", "weighted", *_LAW_AXES)
 _PLAIN_AXES = ("interaction", "interaction_self", "cross_layers", "cross_rank", "form")
 MODEL_AXES = ("num_tables", "rows_scale", *_PLAIN_AXES)
 
