@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import difflib
 import math
+from collections.abc import Callable
 from typing import Any, Literal, TypeVar, get_args
 
 import msgspec
 
 Pooling = Literal["sum", "mean"]
 Interaction = Literal["dot", "cat"]
+RowType = Literal["float32", "float16", "int8", "int4"]
 Form = Literal["", "pairwise", "square_of_sum", "block", "hashed"]
 
 MAX_ROWS = 2**40
@@ -58,6 +60,14 @@ _LAW_PARAMETERS = (
 )
 
 
+_ROW_BYTES: dict[str, Callable[[int], int]] = {
+    "float32": lambda dim: dim * 4,
+    "float16": lambda dim: dim * 2,
+    "int8": lambda dim: dim + 4,
+    "int4": lambda dim: (dim + 1) // 2 + 4,
+}
+
+
 class TableSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One embedding table and the feature that looks it up.
 
@@ -66,7 +76,8 @@ class TableSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     read only by the laws that have them: `exponent` and `shift` of zipf; `hot_rows` that take a `hot_share` of the
     lookups (hot_set); `reuse`, the share of lookups that repeat one of the last `working_set` lookups (temporal);
     `steps`, classes of rows from hot to cold as (share of rows, share of lookups), each summing to 1;
-    `length_spread`, the standard deviation of the logarithm (lognormal). Raises SpecError.
+    `length_spread`, the standard deviation of the logarithm (lognormal). `row_type` is how rows are stored; int8 and
+    int4 rows hold their scale and bias too, and only backend 'tbe_int' has anything but float32. Raises SpecError.
     """
 
     name: str
@@ -85,6 +96,7 @@ class TableSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     working_set: int = 1024
     steps: tuple[tuple[float, float], ...] = ()
     length_spread: float = 1.0
+    row_type: RowType = "float32"
 
     def __post_init__(self) -> None:
         _require(1 <= self.num_rows <= MAX_ROWS, "num_rows", self.num_rows, f"a whole number from 1 to {MAX_ROWS}")
@@ -102,6 +114,7 @@ class TableSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             math.isfinite(self.exponent) and 0 <= self.exponent <= 8, "exponent", self.exponent, "a number from 0 to 8"
         )
         _choice("pooling", self.pooling, Pooling)
+        _choice("row_type", self.row_type, RowType)
         self._check_laws()
 
     def _check_laws(self) -> None:
@@ -116,7 +129,12 @@ class TableSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     @property
     def row_bytes(self) -> int:
-        """Bytes of one fp32 row."""
+        """Bytes of one row as stored, with scale and bias (2 bytes each) where it is quantised."""
+        return _ROW_BYTES[self.row_type](self.dim)
+
+    @property
+    def pooled_bytes(self) -> int:
+        """Bytes of one pooled row, fp32."""
         return self.dim * 4
 
 
@@ -183,7 +201,7 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     @property
     def table_bytes(self) -> int:
-        """Bytes of all tables as fp32."""
+        """Bytes of all tables as stored."""
         return sum(t.num_rows * t.row_bytes for t in self.tables)
 
     @property
@@ -193,12 +211,12 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     @property
     def gather_bytes_per_sample(self) -> float:
-        """Mean bytes of fp32 rows looked up for one sample."""
+        """Mean bytes of rows looked up for one sample."""
         return math.fsum(t.pooling_factor * t.row_bytes for t in self.tables)
 
 
 _LAW_AXES = ("exponent", "shift", "hot_rows", "hot_share", "reuse", "working_set", "length_spread")
-TABLE_AXES = ("num_rows", "dim", "pooling_factor", "pooling", "indices", "lengths", "weighted", *_LAW_AXES)
+TABLE_AXES = ("num_rows", "dim", "pooling_factor", "pooling", "indices", "lengths", "weighted", "row_type", *_LAW_AXES)
 _PLAIN_AXES = ("interaction", "interaction_self", "cross_layers", "cross_rank", "form")
 MODEL_AXES = ("num_tables", "rows_scale", *_PLAIN_AXES)
 

@@ -104,7 +104,7 @@ def embedding_work(
 
 def _table_work(table: TableSpec, batch_size: int, training: bool, touch: TableTouch) -> StageWork:
     n, u, w = touch.lookups, touch.unique_rows, table.row_bytes
-    output = batch_size * w
+    output = batch_size * table.pooled_bytes
     index = n * INDEX_BYTES + (batch_size + 1) * INDEX_BYTES + (n * ROW_ELEMENT_BYTES if table.weighted else 0)
     # One add per element of a row, a multiply too where weighted; a division per output element for a mean.
     flops = n * table.dim * (2 if table.weighted else 1) + (batch_size * table.dim if table.pooling == "mean" else 0)

@@ -138,7 +138,7 @@ def test_every_backend_holds_the_same_model(backend):
 
 @pytest.mark.parametrize("backend", backends.names())
 def test_training_lowers_the_loss_and_the_check_leaves_no_trace(backend):
-    available(backend)
+    available(backend, phase="train_step")
     bundle = build_model(TINY, backend, phase="train_step", learning_rate=1.0)
     batch = make_batch(TINY, 32, 0)
     before = [p.detach().clone() for p in bundle.model.parameters()]
@@ -253,7 +253,7 @@ def test_availability_is_a_reason_or_none_and_starts_no_cuda(backend):
     for device in ("cpu", "cuda", "tpu"):
         reason = backends.load(backend).available(device, "forward")
         assert reason is None or len(reason) > 10
-    assert "not known" in backends.load(backend).available("tpu", "forward") or backend == "tbe"
+    assert backends.load(backend).available("tpu", "forward")
     assert not torch.cuda.is_initialized()
 
 
@@ -371,4 +371,91 @@ def test_parameters_grow_with_the_square_of_features_for_poly2_and_linearly_for_
 @pytest.mark.parametrize("spec", all_specs(), ids=label)
 def test_every_variant_in_lower_precision(spec, dtype):
     found = check(build_model(spec, dtype=dtype), make_batch(spec, 32, 0))
+    assert found.ok, found
+
+
+def with_rows(row_type, **fields):
+    tables = tuple(msgspec.structs.replace(t, row_type=row_type, dim=16, **fields) for t in TINY.tables)
+    return ModelSpec(name="m", variant="embedding", tables=tables)
+
+
+@pytest.mark.fbgemm
+@pytest.mark.parametrize("fields", [{}, {"pooling": "mean"}, {"weighted": True}], ids=str)
+@pytest.mark.parametrize("row_type", ["float32", "float16", "int8", "int4"])
+def test_quantised_rows_are_right_and_within_a_step_of_the_float_tables(row_type, fields):
+    available("tbe_int")
+    spec = with_rows(row_type, **fields)
+    bundle, exact = build_model(spec, "tbe_int"), build_model(with_rows("float32", **fields))
+    found = check(bundle, make_batch(spec, 32, 0))
+    assert found.ok, found
+    # Values are in (-1/16, 1/16); scale and bias are rounded to float16, which adds to half a step of rounding.
+    step = {"float32": 0.0, "float16": 2**-15, "int8": 0.125 / 255, "int4": 0.125 / 15}[row_type]
+    for t, table in enumerate(spec.tables):
+        rows = np.arange(table.num_rows)
+        error = np.abs(bundle.model.embedding.take_rows(t, rows) - exact.model.embedding.take_rows(t, rows)).max()
+        assert error <= step
+        assert error > step / 4 or row_type == "float32"
+
+
+@pytest.mark.fbgemm
+def test_a_wrong_stored_row_is_caught():
+    available("tbe_int")
+    spec = with_rows("int8")
+    bundle, batch = build_model(spec, "tbe_int"), make_batch(spec, 32, 0)
+    step = make_step(bundle)
+    assert not check(bundle, batch, lambda inputs: step(corrupt_lookup(inputs))).ok
+
+
+def test_stored_bytes_follow_the_row_type():
+    by_hand = {"float32": 64, "float16": 32, "int8": 20, "int4": 12}
+    for row_type, row_bytes in by_hand.items():
+        spec = with_rows(row_type)
+        assert (spec.tables[0].row_bytes, spec.table_bytes) == (row_bytes, 2510 * row_bytes)
+        stage = models.count_work(spec, 8, "forward", expected_touch(spec, 8)).stages["embedding"]
+        outputs, offsets = 4 * 8 * 64, 4 * 9 * 8
+        assert stage.bytes_algorithmic == 8 * 11 * (row_bytes + 8) + outputs + offsets
+
+
+@pytest.mark.parametrize("backend", [name for name in backends.names() if name != "tbe_int"])
+def test_only_the_int_backend_stores_other_rows(backend):
+    available(backend)
+    with pytest.raises(SpecError, match=r"row_type = 'int8'.*try 'tbe_int'"):
+        build_model(with_rows("int8"), backend)
+
+
+@pytest.mark.fbgemm
+def test_what_fbgemm_does_not_have_on_the_cpu_is_a_reason():
+    assert "Adam" in backends.load("tbe").available("cpu", "train_step", "adam")
+    assert "Adam" not in (backends.load("tbe").available("cpu", "forward", "adam") or "")
+    assert "no backward" in backends.load("tbe_int").available("cpu", "train_step")
+    with pytest.raises(SpecError, match="no fused Adam on the CPU"):
+        build_model(TINY, "tbe", phase="train_step", optimizer="adam")
+
+
+@pytest.mark.gpu
+@pytest.mark.fbgemm
+@pytest.mark.parametrize("optimizer", ["sgd", "rowwise_adagrad", "adam"])
+def test_fused_optimizers_on_cuda(optimizer):
+    available("tbe", "cuda", "train_step")
+    bundle = build_model(TINY, "tbe", device="cuda", phase="train_step", optimizer=optimizer)
+    for _ in range(2):
+        found = check(bundle, make_batch(TINY, 32, 0))
+        assert found.ok, found
+
+
+@pytest.mark.gpu
+@pytest.mark.fbgemm
+@pytest.mark.parametrize("row_type", ["float32", "float16", "int8", "int4"])
+def test_quantised_rows_on_cuda(row_type):
+    available("tbe_int", "cuda")
+    spec = with_rows(row_type)
+    found = check(build_model(spec, "tbe_int", device="cuda"), make_batch(spec, 32, 0))
+    assert found.ok, found
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("spec", all_specs(), ids=label)
+def test_every_variant_on_cuda(spec):
+    available("bag", "cuda", "train_step")
+    found = check(build_model(spec, device="cuda", phase="train_step"), make_batch(spec, 32, 0))
     assert found.ok, found

@@ -14,14 +14,17 @@ if TYPE_CHECKING:
 
     from workloads.pooling import Embedding
 
-OPTIMIZERS = ("sgd", "rowwise_adagrad")
+OPTIMIZERS = ("sgd", "rowwise_adagrad", "adam")
 
 
 class Backend(Protocol):
     """What a file in this folder offers."""
 
-    def available(self, device: str, phase: str) -> str | None:
-        """Why this backend cannot run there, or None where it can. Never initialises CUDA."""
+    def available(self, device: str, phase: str, optimizer: str = "sgd") -> str | None:
+        """Why this backend cannot run there, or None where it can. Never initialises CUDA.
+
+        `optimizer` counts only in a train step.
+        """
 
     def build(
         self,

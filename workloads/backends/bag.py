@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from workloads.pooling import Embedding
 
 
-def available(device: str, phase: str) -> str | None:
+def available(device: str, phase: str, optimizer: str = "sgd") -> str | None:
     """Why it cannot run, or None."""
     return missing_torch() or missing_device(device)
 
@@ -24,5 +24,6 @@ def build(
     """Module over `tables`; unfilled fp32 weights on `device`. Raises SpecError for optimizers torch lacks."""
     from workloads import pooling
 
+    pooling.refuse_row_types("bag", tables)
     pooling.require_sgd("bag", optimizer)
     return pooling.GroupedBags(tables, [(t,) for t in range(len(tables))], device=device, dtype=dtype)

@@ -14,8 +14,10 @@ if TYPE_CHECKING:
     from workloads.pooling import Embedding
 
 
-def available(device: str, phase: str) -> str | None:
+def available(device: str, phase: str, optimizer: str = "sgd") -> str | None:
     """Why it cannot run, or None; imports fbgemm where it is installed, since a wrong build fails only then."""
+    if phase == "train_step" and optimizer == "adam" and device == "cpu":
+        return "FBGEMM has no fused Adam on the CPU (sgd and rowwise_adagrad only); needs a CUDA device"
     return missing_torch() or _missing_fbgemm() or missing_device(device) or _wrong_build(device)
 
 
@@ -42,9 +44,10 @@ def _wrong_build(device: str) -> str | None:
 def build(
     tables: tuple[TableSpec, ...], *, device: str, dtype: torch.dtype, optimizer: str | None, learning_rate: float
 ) -> Embedding:
-    """Module over `tables`, optimizer `sgd` or `rowwise_adagrad` fused into backward. Raises SpecError."""
-    from workloads import tbe_module
+    """Module over `tables`, `sgd`, `rowwise_adagrad` or (on CUDA) `adam` fused into backward. Raises SpecError."""
+    from workloads import pooling, tbe_module
 
+    pooling.refuse_row_types("tbe", tables)
     refuse_odd_dims(tables)
     return tbe_module.TableBatched(
         tables, device=device, dtype=dtype, optimizer=optimizer or "sgd", learning_rate=learning_rate
