@@ -7,10 +7,12 @@ each from its own generator, so any number of threads gives the same ones. No to
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -77,6 +79,12 @@ def expected_unique(table: TableSpec, lookups: float) -> float:
     (relative error under 1e-4, since p varies little within a bin). Laws whose lookups depend on each other have
     their own formula.
     """
+    # Equal tables are computed once: name and dim do not matter.
+    return _expected_unique(msgspec.structs.replace(table, name="", dim=1), lookups)
+
+
+@functools.lru_cache(maxsize=256)
+def _expected_unique(table: TableSpec, lookups: float) -> float:
     own = law_of(table).unique
     if own is not None:
         return own(table, lookups)

@@ -13,14 +13,15 @@ if TYPE_CHECKING:
 
     from workloads.pooling import Embedding
 
-NEEDS = ("torchrec", "tensordict", "torchmetrics", "tqdm", "pyre_extensions")
+# torchrec declares the CUDA build of fbgemm-gpu, so beside the CPU build it is installed without dependencies.
+NEEDS = ("torchrec", "tensordict", "torchmetrics", "tqdm", "pyre_extensions", "pyvers", "cloudpickle", "typing_inspect")
 
 
 def available(device: str, phase: str, optimizer: str = "sgd") -> str | None:
     """Why it cannot run, or None; imports fbgemm, on which torchrec stands."""
     missing = [name for name in NEEDS if importlib.util.find_spec(name) is None]
     if missing:
-        packages = "torchrec==1.8.0 tensordict torchmetrics tqdm pyre-extensions"
+        packages = " ".join(["torchrec==1.8.0", *NEEDS[1:], "mypy-extensions"]).replace("_", "-")
         return f"{missing[0]} is not installed; pip install --no-deps {packages}"
     return missing_torch() or tbe.available(device, phase) or missing_device(device)
 
