@@ -96,5 +96,5 @@ def decode(rows: NDArray[np.uint8], dim: int, row_type: str) -> NDArray[np.float
     scale_bias = np.ascontiguousarray(rows[:, :4]).view(np.float16).astype(np.float32)
     codes = rows[:, 4:]
     if row_type == "int4":
-        codes = np.stack([codes & 15, codes >> 4], axis=2).reshape(rows.shape[0], -1)
+        codes = np.stack([codes & 15, codes >> 4], axis=2).reshape(rows.shape[0], 2 * codes.shape[1])
     return codes[:, :dim].astype(np.float32) * scale_bias[:, :1] + scale_bias[:, 1:]
