@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from workloads import indices, lengths
+from workloads import indices, lengths, pairs
 from workloads.spec import ModelSpec, SpecError, TableSpec
 from workloads.work import TableTouch
 
@@ -23,6 +23,7 @@ Singles = NDArray[np.float32]
 # takes a number that no table has rather than leaving the place out.
 _INDICES, _LENGTHS, _WEIGHTS, _DENSE, _LABELS = range(1, 6)
 _NO_TABLE = 2**32 - 1
+KS_SAMPLE = 1_000_000
 
 
 class TableInput(NamedTuple):
@@ -84,7 +85,10 @@ def make_batch(
     ]
     offsets = np.zeros(len(spec.tables) * batch_size + 1, dtype=np.int64)
     np.cumsum(np.concatenate(per_bag), out=offsets[1:])
-    rows = _draw_indices(spec.tables, seeds, offsets[::batch_size], num_threads)
+    firsts = [batch_number * round(batch_size * table.pooling_factor) for table in spec.tables]
+    rows = _draw_indices(spec.tables, seeds, firsts, offsets[::batch_size], num_threads)
+    if pairs.has_pairs(spec):
+        _replace_by_pairs(spec, rows, batch_size)
     return Batch(
         dense=_generator(seed, _DENSE, batch_number).random((batch_size, spec.num_dense), dtype=np.float32),
         indices=rows,
@@ -106,12 +110,16 @@ def _generator(seed: int, stream: int, batch_number: int) -> np.random.Generator
 
 
 def _draw_indices(
-    tables: tuple[TableSpec, ...], seeds: list[tuple[int, int, int]], bounds: Ints, num_threads: int | None
+    tables: tuple[TableSpec, ...],
+    seeds: list[tuple[int, int, int]],
+    firsts: list[int],
+    bounds: Ints,
+    num_threads: int | None,
 ) -> Ints:
     """All tables' indices (N,); table t fills bounds[t]..bounds[t+1], in blocks that threads take as they come."""
     out = np.empty(int(bounds[-1]), dtype=np.int64)
     jobs = [
-        (table, (*seeds[t], _INDICES), block, out[start : min(start + indices.BLOCK, int(bounds[t + 1]))])
+        (table, (*seeds[t], _INDICES), block, out[start : min(start + indices.BLOCK, int(bounds[t + 1]))], firsts[t])
         for t, table in enumerate(tables)
         for block, start in enumerate(range(int(bounds[t]), int(bounds[t + 1]), indices.BLOCK))
     ]
@@ -123,6 +131,14 @@ def _draw_indices(
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(lambda job: indices.fill_indices(*job), jobs))
     return out
+
+
+def _replace_by_pairs(spec: ModelSpec, rows: Ints, batch_size: int) -> None:
+    """The last table's indices, in place, from those of the N tables before it: one hashed pair per lookup."""
+    pairs.check(spec)
+    features = len(spec.tables) - 1
+    values = rows[: features * batch_size].reshape(features, batch_size).T
+    rows[features * batch_size :] = pairs.hashed_pairs(values, spec.tables[-1].num_rows).reshape(-1)
 
 
 def _draw_weights(spec: ModelSpec, seeds: list[tuple[int, int, int]], bounds: Ints) -> Singles | None:
@@ -188,30 +204,37 @@ class Achieved(msgspec.Struct, frozen=True, kw_only=True):
 
     unique_frac: distinct rows over lookups, all batches together. length_mean, length_p99: rows per bag.
     top1_frac: share of lookups that go to the most popular 1 % of the table's rows (at least one row).
+    index_ks: Kolmogorov-Smirnov distance of (up to a million) indices from the asked law; None where the law's lookups
+    are not independent draws.
     """
 
     unique_frac: float
     length_mean: float
     length_p99: float
     top1_frac: float
+    index_ks: float | None = None
 
 
 def achieved(spec: ModelSpec, batches: Sequence[Batch]) -> tuple[Achieved, ...]:
     """Statistics of each table's inputs over `batches`."""
-    return tuple(_achieved_table(t.num_rows, [b.table(i) for b in batches]) for i, t in enumerate(spec.tables))
+    seed = batches[0].seed
+    return tuple(_achieved_table(t, (seed, i), [b.table(i) for b in batches]) for i, t in enumerate(spec.tables))
 
 
-def _achieved_table(num_rows: int, parts: list[TableInput]) -> Achieved:
+def _achieved_table(table: TableSpec, seed: tuple[int, int], parts: list[TableInput]) -> Achieved:
+    num_rows = table.num_rows
     rows = np.concatenate([p.indices for p in parts])
     per_bag = np.concatenate([np.diff(p.offsets) for p in parts])
+    if not rows.size:
+        return Achieved(unique_frac=0.0, length_mean=0.0, length_p99=0.0, top1_frac=0.0)
     counts = np.bincount(rows) if num_rows <= 4 * rows.size else np.unique(rows, return_counts=True)[1]
     counts = counts[counts > 0]
     top = min(counts.size, max(1, num_rows // 100))
     hottest = np.partition(counts, counts.size - top)[counts.size - top :]
-    lookups = max(rows.size, 1)
     return Achieved(
-        unique_frac=counts.size / lookups,
+        unique_frac=counts.size / rows.size,
         length_mean=float(per_bag.mean()),
         length_p99=float(np.quantile(per_bag, 0.99)),
-        top1_frac=float(hottest.sum()) / lookups,
+        top1_frac=float(hottest.sum()) / rows.size,
+        index_ks=indices.distance(table, rows[:: max(1, rows.size // KS_SAMPLE)], seed),
     )

@@ -56,7 +56,9 @@ def memory_needed(
     activations = batch_size * variant.activations_per_sample(spec) * dense_bytes
     return {
         "tables": spec.table_bytes,
-        "optimizer_state": spec.table_rows * 4 if training and optimizer == "rowwise_adagrad" else 0,
+        # Quantised tables are made from a float32 copy, one table at a time.
+        "table_scratch": max(t.num_rows * t.pooled_bytes for t in spec.tables) if backend == "tbe_int" else 0,
+        "optimizer_state": _optimizer_state(spec, optimizer) if training else 0,
         "table_gradients": _table_gradients(spec, batch_size) if training and backend != "tbe" else 0,
         "dense_parameters": dense,
         "dense_gradients": dense if training else 0,
@@ -64,6 +66,13 @@ def memory_needed(
         "batch": _batch_bytes(spec, batch_size),
         "reference_check": _reference_bytes(spec, batch_size, training, activations * 8 // dense_bytes),
     }
+
+
+def _optimizer_state(spec: ModelSpec, optimizer: str) -> int:
+    """One fp32 mean square a row for row-wise Adagrad, two moments a weight for Adam."""
+    if optimizer == "adam":
+        return sum(t.num_rows * t.dim * 8 for t in spec.tables)
+    return spec.table_rows * 4 if optimizer == "rowwise_adagrad" else 0
 
 
 def _table_gradients(spec: ModelSpec, batch_size: int) -> int:
@@ -81,5 +90,5 @@ def _batch_bytes(spec: ModelSpec, batch_size: int) -> int:
 def _reference_bytes(spec: ModelSpec, batch_size: int, training: bool, activations: int) -> int:
     """Double the activations; one table's distinct rows in float64; in training every table's in float32 too."""
     distinct = [touch.unique_rows for touch in expected_touch(spec, batch_size)]
-    rows = [u * t.row_bytes for t, u in zip(spec.tables, distinct, strict=True)]
+    rows = [u * t.pooled_bytes for t, u in zip(spec.tables, distinct, strict=True)]
     return round(2 * activations + 4 * max(rows) + (sum(rows) if training else 0))

@@ -34,6 +34,10 @@ class Annotated(nn.Module):
         """What follows the embedding: output from dense features (B, num_dense) and pooled rows (B, sum D)."""
         raise NotImplementedError
 
+    def logit_terms(self, dense: Tensor, pooled: Tensor) -> Tensor | None:
+        """(B,): the sum of absolute terms that the logits add up outside their last linear layer; None for none."""
+        return None
+
     def dense_modules(self) -> list[nn.Module]:
         """The modules outside the embedding, which alone take the dense dtype."""
         return [m for name, m in self.named_children() if name != "embedding"]
@@ -127,3 +131,19 @@ class Pooled(Annotated):
     def rank(self, dense: Tensor, pooled: Tensor) -> Tensor:
         """The pooled rows as they are."""
         return pooled
+
+
+class BesideDense(nn.Module):
+    """Dense features beside what the interaction makes of the pooled rows alone.
+
+    forward(dense (B, w) or None, pooled (B, sum D)) -> (B, w + interaction's width).
+    """
+
+    def __init__(self, interaction: nn.Module) -> None:
+        super().__init__()
+        self.interaction = interaction
+
+    def forward(self, dense: Tensor | None, pooled: Tensor) -> Tensor:
+        """See the class."""
+        found: Tensor = self.interaction(None, pooled)
+        return found if dense is None else torch.cat((dense, found), dim=1)

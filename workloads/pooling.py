@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from workloads.batch import Batch
 from workloads.spec import SpecError, TableSpec
+from workloads.tables import fill_table
 
 Group = tuple[int, ...]
 
@@ -85,6 +86,17 @@ class Embedding(nn.Module):
         """Views (num_rows, dim) of the weights, one per table, for filling and checking."""
         raise NotImplementedError
 
+    def fill(self, seed: int, num_threads: int | None = None) -> None:
+        """Random values into every table, the same on every backend."""
+        for number, weight in enumerate(self.table_weights()):
+            fill_table(weight, seed, number, num_threads)
+
+    def take_rows(self, t: int, rows: np.ndarray) -> np.ndarray:
+        """A copy (u, dim) float32 of `rows` (u,) of table `t`, for checking."""
+        weight = self.table_weights()[t]
+        taken: np.ndarray = weight.index_select(0, torch.from_numpy(rows).to(weight.device)).cpu().numpy()
+        return taken
+
     def set_learning_rate(self, learning_rate: float) -> None:
         """Learning rate of a fused optimizer; nothing to do where the optimizer is torch's."""
 
@@ -144,6 +156,13 @@ def refuse_weighted_mean(tables: tuple[TableSpec, ...]) -> None:
     for table in tables:
         if table.weighted and table.pooling == "mean":
             raise SpecError("weighted", True, f"only pooling = 'sum' takes weights (table {table.name!r})")
+
+
+def refuse_row_types(backend: str, tables: tuple[TableSpec, ...]) -> None:
+    """Raise SpecError for rows that are not float32, which only 'tbe_int' stores."""
+    for table in tables:
+        if table.row_type != "float32":
+            raise SpecError("row_type", table.row_type, f"backend {backend!r} stores float32 rows; try 'tbe_int'")
 
 
 def require_sgd(backend: str, optimizer: str | None) -> None:

@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -68,7 +69,7 @@ class Touched:
     values: NDArray[np.float32]
 
 
-def touched(table: TableSpec, part: TableInput, weight: Tensor) -> Touched:
+def touched(table: TableSpec, part: TableInput, take: Callable[[NDArray[np.int64]], NDArray[np.float32]]) -> Touched:
     """Distinct rows, a copy of their values, and the matrix: 1, 1/length for means, the weight where weighted."""
     rows, position = np.unique(part.indices, return_inverse=True)
     lengths = np.diff(part.offsets)
@@ -79,14 +80,13 @@ def touched(table: TableSpec, part: TableInput, weight: Tensor) -> Touched:
         factors = part.weights.astype(np.float64)
     shape = (lengths.size, rows.size)
     pool = sparse.csr_array((factors, position.reshape(-1), part.offsets), shape=shape)
-    return Touched(rows, pool, _take(weight, rows))
+    return Touched(rows, pool, take(rows))
 
 
 def touched_tables(bundle: ModelBundle, batch: Batch) -> Iterator[Touched]:
     """One table after the other, so that a caller that keeps none holds one at a time."""
-    weights = bundle.model.embedding.table_weights()
     for t, table in enumerate(bundle.spec.tables):
-        yield touched(table, batch.table(t), weights[t])
+        yield touched(table, batch.table(t), partial(bundle.model.embedding.take_rows, t))
 
 
 def pooled_reference(parts: Iterable[Touched]) -> tuple[Floats, Floats]:
@@ -125,12 +125,16 @@ def train_reference(bundle: ModelBundle, batch: Batch, pooled: Floats) -> tuple[
 
 
 def updated_rows(rows: NDArray[np.float32], gradient: Floats, learning_rate: float, optimizer: str) -> Floats:
-    """Rows (u, D) after one step of SGD, or of row-wise Adagrad from a zero state (one mean square per row).
+    """Rows (u, D) after one step of SGD, row-wise Adagrad (one mean square per row) or Adam, from a zero state.
+
+    Adam's first step, bias-corrected, is g / (|g| + eps).
 
     Computed in the memory of `gradient`, which is large.
     """
     if optimizer == "rowwise_adagrad":
         gradient /= _row_rms(gradient)[:, None] + ADAGRAD_EPS
+    elif optimizer == "adam":
+        gradient /= np.abs(gradient) + ADAGRAD_EPS
     gradient *= -learning_rate
     gradient += rows
     return gradient
@@ -171,19 +175,27 @@ def _check_forward(
 
 
 def _logits(twin: Annotated, dense: Tensor, pooled: Tensor) -> tuple[Floats, Floats]:
-    """Logits (B,) and the sums of absolute terms in the layer that gives them."""
-    scales: list[Tensor] = []
-
-    def note(layer: nn.Module, args: tuple[Tensor, ...]) -> None:
-        weight, bias = layer.get_parameter("weight"), layer.get_parameter("bias")
-        scales.append((args[0].abs() @ weight.abs().T + bias.abs()).squeeze(1))
-
-    last = [m for m in twin.modules() if isinstance(m, nn.Linear)][-1]
+    """Logits (B,) and the sums of absolute terms that give them: in the model's own sum and its last linear layer."""
     with torch.no_grad():
-        handle = last.register_forward_pre_hook(note)
+        own = twin.logit_terms(dense, pooled)
+        scales = [] if own is None else [own]
+
+        def note(layer: nn.Module, args: tuple[Tensor, ...]) -> None:
+            weight, bias = layer.get_parameter("weight"), layer.get_parameter("bias")
+            scales.append((args[0].abs() @ weight.abs().T + bias.abs()).squeeze(1))
+
+        handles = [layer.register_forward_pre_hook(note) for layer in _logit_layers(twin)]
         logits = twin.rank(dense, pooled)
-        handle.remove()
-    return logits.numpy(), scales[0].numpy()
+        for handle in handles:
+            handle.remove()
+    return logits.numpy(), torch.stack(scales).sum(0).numpy()
+
+
+def _logit_layers(twin: Annotated) -> list[nn.Module]:
+    """The last linear layer of the part `top`, where the model has one."""
+    top = getattr(twin, "top", None)
+    layers = [m for m in top.modules() if isinstance(m, nn.Linear)] if isinstance(top, nn.Module) else []
+    return [*layers[-1:]]
 
 
 def _check_train(
@@ -206,7 +218,7 @@ def _check_train(
 
 def _table_rate(bundle: ModelBundle, upstream: Floats) -> float:
     """A learning rate at which rows move by about their own size: at usual ones float32 would round it all away."""
-    if bundle.optimizer == "rowwise_adagrad":
+    if bundle.optimizer in ("rowwise_adagrad", "adam"):
         return CHECK_RATE
     return CHECK_RATE / max(float(np.abs(upstream).max()), 1e-30)
 
@@ -218,14 +230,16 @@ def _check_tables(bundle: ModelBundle, parts: list[Touched], upstream: Floats, r
     for t, (table, part) in enumerate(zip(bundle.spec.tables, parts, strict=True)):
         arriving = upstream[:, ends[t] - table.dim : ends[t]]
         gradient = part.pool.T @ arriving
-        absolute = abs(part.pool).T @ np.abs(arriving).max(axis=1)
+        absolute = (abs(part.pool).T @ np.abs(arriving).max(axis=1))[:, None]
         if bundle.optimizer == "rowwise_adagrad":
-            absolute = absolute / (_row_rms(gradient) + ADAGRAD_EPS)
+            absolute = absolute / (_row_rms(gradient) + ADAGRAD_EPS)[:, None]
+        elif bundle.optimizer == "adam":
+            absolute = absolute / (np.abs(gradient) + ADAGRAD_EPS)
         error = updated_rows(part.values, gradient, rate, bundle.optimizer or "sgd")
         error -= _take(weights[t], part.rows)
         largest = np.maximum(part.values.max(axis=1), -part.values.min(axis=1))
         yield Checked(
-            _relative(error, (largest + rate * absolute)[:, None]),
+            _relative(error, largest[:, None] + rate * absolute),
             ROW_TOLERANCE,
             f"updated rows of table {table.name!r}",
         )

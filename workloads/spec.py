@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import difflib
 import math
+from collections.abc import Callable
 from typing import Any, Literal, TypeVar, get_args
 
 import msgspec
 
 Pooling = Literal["sum", "mean"]
 Interaction = Literal["dot", "cat"]
+RowType = Literal["float32", "float16", "int8", "int4"]
+Form = Literal["", "pairwise", "square_of_sum", "block", "hashed"]
 
 MAX_ROWS = 2**40
+NEEDS_BOTTOM_MLP = ("dlrm", "dlrm_cat", "embedding")
 
 _Spec = TypeVar("_Spec", bound=msgspec.Struct)
 
@@ -46,12 +50,34 @@ def _choice(field: str, value: object, choices: Any) -> None:
         raise unknown(field, value, list(get_args(choices)))
 
 
+_LAW_PARAMETERS = (
+    ("shift", 0, 1_000_000_000),
+    ("hot_rows", 1, MAX_ROWS),
+    ("hot_share", 0, 1),
+    ("reuse", 0, 0.999),
+    ("working_set", 1, 65_536),
+    ("length_spread", 0, 3),
+)
+
+
+_ROW_BYTES: dict[str, Callable[[int], int]] = {
+    "float32": lambda dim: dim * 4,
+    "float16": lambda dim: dim * 2,
+    "int8": lambda dim: dim + 4,
+    "int4": lambda dim: (dim + 1) // 2 + 4,
+}
+
+
 class TableSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One embedding table and the feature that looks it up.
 
     num_rows (E) x dim (D) weights; each sample of a batch looks up a bag of `pooling_factor` (L) rows on average.
-    `indices` and `lengths` name distributions in workloads/indices.py and workloads/lengths.py; `exponent` is the
-    Zipf exponent and only read by laws that have one. Raises SpecError.
+    `indices` and `lengths` name distributions in workloads/indices.py and workloads/lengths.py. Their parameters are
+    read only by the laws that have them: `exponent` and `shift` of zipf; `hot_rows` that take a `hot_share` of the
+    lookups (hot_set); `reuse`, the share of lookups that repeat one of the last `working_set` lookups (temporal);
+    `steps`, classes of rows from hot to cold as (share of rows, share of lookups), each summing to 1;
+    `length_spread`, the standard deviation of the logarithm (lognormal). `row_type` is how rows are stored; int8 and
+    int4 rows hold their scale and bias too, and only backend 'tbe_int' has anything but float32. Raises SpecError.
     """
 
     name: str
@@ -63,6 +89,14 @@ class TableSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     exponent: float = 1.05
     lengths: str = "fixed"
     weighted: bool = False
+    shift: float = 0.0
+    hot_rows: int = 100
+    hot_share: float = 0.9
+    reuse: float = 0.5
+    working_set: int = 1024
+    steps: tuple[tuple[float, float], ...] = ()
+    length_spread: float = 1.0
+    row_type: RowType = "float32"
 
     def __post_init__(self) -> None:
         _require(1 <= self.num_rows <= MAX_ROWS, "num_rows", self.num_rows, f"a whole number from 1 to {MAX_ROWS}")
@@ -80,10 +114,27 @@ class TableSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             math.isfinite(self.exponent) and 0 <= self.exponent <= 8, "exponent", self.exponent, "a number from 0 to 8"
         )
         _choice("pooling", self.pooling, Pooling)
+        _choice("row_type", self.row_type, RowType)
+        self._check_laws()
+
+    def _check_laws(self) -> None:
+        for field, low, high in _LAW_PARAMETERS:
+            value = getattr(self, field)
+            _require(math.isfinite(value) and low <= value <= high, field, value, f"a number from {low} to {high}")
+        if self.indices == "steps" or self.steps:
+            positive = all(r > 0 and s >= 0 for r, s in self.steps)
+            ones = all(abs(math.fsum(column) - 1) < 1e-6 for column in zip(*self.steps, strict=True))
+            told = "(share of rows, share of lookups) pairs, each column summing to 1"
+            _require(bool(self.steps) and positive and ones, "steps", [list(s) for s in self.steps], told)
 
     @property
     def row_bytes(self) -> int:
-        """Bytes of one fp32 row."""
+        """Bytes of one row as stored, with scale and bias (2 bytes each) where it is quantised."""
+        return _ROW_BYTES[self.row_type](self.dim)
+
+    @property
+    def pooled_bytes(self) -> int:
+        """Bytes of one pooled row, fp32."""
         return self.dim * 4
 
 
@@ -92,7 +143,9 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     `bottom_mlp` and `top_mlp` hold layer output widths (the input width is num_dense, respectively what the
     interaction gives); the last of `top_mlp` is 1. `num_dense` 0 and empty MLPs give an embedding-only model.
-    `rows_scale` records by how much num_rows was scaled from the published model. Raises SpecError.
+    `rows_scale` records by how much num_rows was scaled from the published model. Parameters of some variants only:
+    `cross_layers` and `cross_rank` (0: full rank) of dcn and dcnv2; `form`, how fm or poly2 writes its second-order
+    term (empty: the variant's own default). Raises SpecError.
     """
 
     name: str
@@ -104,23 +157,30 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     interaction: Interaction = "dot"
     interaction_self: bool = False
     rows_scale: float = 1.0
+    cross_layers: int = 3
+    cross_rank: int = 0
+    form: Form = ""
 
     def __post_init__(self) -> None:
         _require(len(self.tables) > 0, "tables", [], "at least one table")
         _require(0 <= self.num_dense <= 1_000_000, "num_dense", self.num_dense, "a whole number from 0 to 1000000")
         _choice("interaction", self.interaction, Interaction)
+        _choice("form", self.form, Form)
+        _require(1 <= self.cross_layers <= 100, "cross_layers", self.cross_layers, "a whole number from 1 to 100")
+        _require(0 <= self.cross_rank <= 1_000_000, "cross_rank", self.cross_rank, "a whole number from 0 to 1000000")
         for field in ("bottom_mlp", "top_mlp"):
             widths = getattr(self, field)
             _require(all(1 <= w <= 1_000_000 for w in widths), field, list(widths), "layer widths from 1 to 1000000")
         _require(
-            bool(self.bottom_mlp) == bool(self.num_dense),
+            bool(self.bottom_mlp) == bool(self.num_dense)
+            or (not self.bottom_mlp and self.variant not in NEEDS_BOTTOM_MLP),
             "bottom_mlp",
             list(self.bottom_mlp),
             f"widths where num_dense is above 0 and none where it is 0 (num_dense = {self.num_dense})",
         )
         if self.top_mlp:
             _require(self.top_mlp[-1] == 1, "top_mlp", list(self.top_mlp), "widths that end in 1 (the logit)")
-            if self.interaction == "dot":
+            if self.interaction == "dot" and self.variant == "dlrm":
                 self._require_one_dim()
 
     def _require_one_dim(self) -> None:
@@ -141,7 +201,7 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     @property
     def table_bytes(self) -> int:
-        """Bytes of all tables as fp32."""
+        """Bytes of all tables as stored."""
         return sum(t.num_rows * t.row_bytes for t in self.tables)
 
     @property
@@ -151,16 +211,18 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     @property
     def gather_bytes_per_sample(self) -> float:
-        """Mean bytes of fp32 rows looked up for one sample."""
+        """Mean bytes of rows looked up for one sample."""
         return math.fsum(t.pooling_factor * t.row_bytes for t in self.tables)
 
 
-TABLE_AXES = ("num_rows", "dim", "pooling_factor", "pooling", "indices", "exponent", "lengths", "weighted")
-MODEL_AXES = ("num_tables", "rows_scale", "interaction", "interaction_self")
+_LAW_AXES = ("exponent", "shift", "hot_rows", "hot_share", "reuse", "working_set", "length_spread")
+TABLE_AXES = ("num_rows", "dim", "pooling_factor", "pooling", "indices", "lengths", "weighted", "row_type", *_LAW_AXES)
+_PLAIN_AXES = ("interaction", "interaction_self", "cross_layers", "cross_rank", "form")
+MODEL_AXES = ("num_tables", "rows_scale", *_PLAIN_AXES)
 
 
 def with_axis(spec: ModelSpec, axis: str, value: Any) -> ModelSpec:
-    """`spec` with one axis set: a TableSpec field on every table, num_tables, rows_scale or the interaction.
+    """`spec` with one axis set: a TableSpec field on every table, num_tables, rows_scale or a parameter of the model.
 
     `dim` also sets the width at which the bottom MLP ends where the interaction is a dot product, since the two
     are one number there. Raises SpecError for an axis or value that is not allowed.
@@ -169,7 +231,7 @@ def with_axis(spec: ModelSpec, axis: str, value: Any) -> ModelSpec:
         return _with_num_tables(spec, value)
     if axis == "rows_scale":
         return _with_rows_scale(spec, value)
-    if axis in ("interaction", "interaction_self"):
+    if axis in _PLAIN_AXES:
         return _replace(spec, {axis: value})
     if axis not in TABLE_AXES:
         raise unknown("axis", axis, [*TABLE_AXES, *MODEL_AXES])

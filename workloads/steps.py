@@ -14,7 +14,6 @@ from workloads.batch import Batch
 from workloads.layers import Annotated
 from workloads.pooling import Bags
 from workloads.spec import ModelSpec, SpecError, unknown
-from workloads.tables import fill_table
 from workloads.work import is_training
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -83,7 +82,7 @@ def build_model(
     training = is_training(phase)
     if training and dtype == "float16":
         raise SpecError("dtype", dtype, "training in float16 needs loss scaling, which is not there; try 'bfloat16'")
-    reason = backends.load(backend).available(device, phase)
+    reason = backends.load(backend).available(device, phase, optimizer)
     if reason:
         raise SpecError("backend", backend, reason)
     embedding = backends.load(backend).build(
@@ -93,8 +92,7 @@ def build_model(
         optimizer=optimizer if training else None,
         learning_rate=learning_rate,
     )
-    for number, weight in enumerate(embedding.table_weights()):
-        fill_table(weight, seed, number, num_threads)
+    embedding.fill(seed, num_threads)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = models.load(spec.variant).build(spec, embedding)

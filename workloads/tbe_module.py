@@ -14,7 +14,11 @@ from torch import Tensor, nn
 from workloads.pooling import Bags, Embedding, group
 from workloads.spec import TableSpec, unknown
 
-OPTIMIZERS = {"sgd": EmbOptimType.EXACT_SGD, "rowwise_adagrad": EmbOptimType.EXACT_ROWWISE_ADAGRAD}
+OPTIMIZERS = {
+    "sgd": EmbOptimType.EXACT_SGD,
+    "rowwise_adagrad": EmbOptimType.EXACT_ROWWISE_ADAGRAD,
+    "adam": EmbOptimType.ADAM,
+}
 POOLING = {"sum": PoolingMode.SUM, "mean": PoolingMode.MEAN}
 
 
@@ -70,8 +74,13 @@ class TableBatched(Embedding):
             op.set_learning_rate(learning_rate)  # type: ignore[operator]
 
     def reset_optimizer_state(self) -> None:
-        """Zero the accumulated squares; nothing for SGD, which has no state."""
+        """Zero moments and accumulated squares, and the count of steps that Adam corrects by."""
         for op in self.ops:
+            if isinstance(count := getattr(op, "iter", None), Tensor):
+                count.zero_()
+            # Set from `iter` in the first step, then counted on its own.
+            if isinstance(count := getattr(op, "iter_cpu", None), Tensor):
+                count.zero_()
             for states in op.split_optimizer_states():  # type: ignore[operator]
                 for state in states:
                     state.detach().zero_()

@@ -104,7 +104,7 @@ def embedding_work(
 
 def _table_work(table: TableSpec, batch_size: int, training: bool, touch: TableTouch) -> StageWork:
     n, u, w = touch.lookups, touch.unique_rows, table.row_bytes
-    output = batch_size * w
+    output = batch_size * table.pooled_bytes
     index = n * INDEX_BYTES + (batch_size + 1) * INDEX_BYTES + (n * ROW_ELEMENT_BYTES if table.weighted else 0)
     # One add per element of a row, a multiply too where weighted; a division per output element for a mean.
     flops = n * table.dim * (2 if table.weighted else 1) + (batch_size * table.dim if table.pooling == "mean" else 0)
@@ -176,6 +176,28 @@ def dot_work(
         bytes_algorithmic=times * algorithmic * dense_bytes,
         bytes_compulsory=passes * compulsory * dense_bytes,
         working_set_bytes=batch_size * (2 * vectors + products + width_out) * dense_bytes,
+    )
+
+
+def product_work(
+    *, flops: int, parameters: int, elements: int, ends: int, batch_size: int, phase: str, dense_bytes: int
+) -> StageWork:
+    """A stage of `flops` and `elements` moved per sample over `parameters` weights; `ends` is its input and output.
+
+    Backward costs a weight gradient and an input gradient, each as much again. Elementwise products beside matrix
+    products are not counted as FLOPs, their operands are as elements.
+    """
+    times = 3 if is_training(phase) else 1
+    algorithmic = times * (parameters + batch_size * elements)
+    passes = 2 if is_training(phase) else 1
+    compulsory = (2 * passes - 1) * parameters + passes * batch_size * ends
+    return StageWork(
+        flops=times * batch_size * flops,
+        flops_useful=times * batch_size * flops,
+        bytes_logical=algorithmic * dense_bytes,
+        bytes_algorithmic=algorithmic * dense_bytes,
+        bytes_compulsory=compulsory * dense_bytes,
+        working_set_bytes=(parameters + batch_size * elements) * dense_bytes,
     )
 
 

@@ -135,7 +135,7 @@ def surroundings(machine: Machine) -> Surroundings:
             return f"device {case.device}: no CUDA GPU on this machine"
         if case.model is None:
             return None
-        return load_backend(case.backend).available(case.device, case.phase)
+        return load_backend(case.backend).available(case.device, case.phase, case.optimizer)
 
     def needed(case: Case) -> dict[str, int]:
         if case.model is None:

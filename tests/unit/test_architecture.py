@@ -13,7 +13,11 @@ ROOT = Path(__file__).parent.parent.parent
 PACKAGES = ("bench", "workloads", "profiles")
 FORBIDDEN = {"workloads": {"bench", "profiles"}, "profiles": {"bench", "workloads"}, "bench": set()}
 LATE_ONLY = {"torch", "fbgemm_gpu", "torchrec", "pynvml", "matplotlib", "seaborn", "scipy", "pandas"}
-TORCH_ROOMS = {"layers.py", "pooling.py", "reference.py", "steps.py", "tables.py", "tbe_module.py"}
+TORCH_ROOMS = {"layers.py", "cross.py", "factorization.py", "pooling.py", "reference.py", "steps.py", "tables.py"} | {
+    "tbe_module.py",
+    "tbe_int_module.py",
+    "torchrec_module.py",
+}
 FILES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
 
 
@@ -45,7 +49,7 @@ def test_imports_go_one_way(path: Path) -> None:
 def test_heavy_packages_are_imported_late_or_in_their_own_room(path: Path) -> None:
     heavy = packages(imports(path, top_level=True)) & LATE_ONLY
     if path.parent.name == "workloads" and path.name in TORCH_ROOMS:
-        heavy -= {"torch", "fbgemm_gpu", "scipy"}
+        heavy -= {"torch", "fbgemm_gpu", "torchrec", "scipy"}
     assert not heavy
 
 

@@ -48,7 +48,7 @@ def test_a_wrong_result_is_never_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(weight: Any, *_: Any) -> None:
         weight.fill_(float("nan"))
 
-    monkeypatch.setattr("workloads.steps.fill_table", broken)
+    monkeypatch.setattr("workloads.pooling.fill_table", broken)
     with pytest.raises(harness.WrongResultError, match="tolerance"):
         run(request(batch_size=4))
     assert tables.fill_table is not broken
@@ -72,8 +72,8 @@ def test_a_traced_case_says_where_its_time_went(tmp_path: Path) -> None:
 
 
 def test_tables_without_values_are_never_timed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("workloads.steps.fill_table", lambda weight, *_: weight.zero_())
-    with pytest.raises(harness.InvariantError, match="table 0 holds zeros"):
+    monkeypatch.setattr("workloads.pooling.fill_table", lambda weight, *_: weight.zero_())
+    with pytest.raises(harness.InvariantError, match="table 0 holds rows of zeros"):
         run(request(batch_size=4))
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy import stats
 
-from workloads import indices
+from workloads import indices, lengths
 from workloads.batch import achieved, expected_touch, make_batch, touch
 from workloads.spec import ModelSpec, SpecError, TableSpec
 from workloads.tables import BLOCK, fill_table
@@ -23,14 +23,25 @@ def draw(table, n, seed=7):
     return out
 
 
-@pytest.mark.parametrize("law", indices.names())
-@pytest.mark.parametrize("exponent", [0.0, 0.6, 1.0, 1.05, 2.0])
-def test_drawn_indices_follow_the_exact_law(law, exponent):
-    table = TableSpec(name="t", num_rows=5000, dim=4, indices=law, exponent=exponent)
-    rows = draw(table, 1_000_000)
+INDEPENDENT = [law for law in indices.names() if indices.LAWS[law].unique is None]
+STEPS = ((0.01, 0.5), (0.2, 0.3), (0.79, 0.2))
+ASKED = [
+    *({"indices": "zipf", "exponent": a, "shift": q} for a in (0, 0.5, 0.8, 1, 1.05, 1.15, 1.5, 2) for q in (0, 30.5)),
+    {"indices": "uniform"},
+    {"indices": "hot_set", "hot_rows": 50, "hot_share": 0.7},
+    {"indices": "hot_set", "hot_rows": 9999, "hot_share": 0.7},
+    {"indices": "steps", "steps": STEPS},
+]
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("law", ASKED, ids=str)
+def test_drawn_indices_follow_the_exact_law(law, seed):
+    table = TableSpec(name="t", num_rows=5000, dim=4, **law)
+    rows = draw(table, 1_000_000, seed)
     ranks = np.arange(table.num_rows)
-    if indices.LAWS[law].scattered:
-        indices.scatter(ranks, table.num_rows, (7, 0, 0, 1))
+    if indices.LAWS[table.indices].scattered:
+        indices.scatter(ranks, table.num_rows, (seed, 0, 0, 1))
     expected = indices.law_probabilities(table) * rows.size
     counts = np.bincount(rows, minlength=table.num_rows)[ranks]
     frequent = expected >= 10
@@ -42,7 +53,7 @@ def test_drawn_indices_follow_the_exact_law(law, exponent):
 
 @pytest.mark.parametrize("law", indices.names())
 def test_probabilities_sum_to_one_and_fall(law):
-    p = indices.law_probabilities(TableSpec(name="t", num_rows=777, dim=4, indices=law, exponent=1.0))
+    p = indices.law_probabilities(TableSpec(name="t", num_rows=777, dim=4, indices=law, exponent=1.0, steps=STEPS))
     assert p.sum() == pytest.approx(1.0)
     assert (np.diff(p) <= 1e-15).all()
 
@@ -68,7 +79,7 @@ def test_hot_rows_are_not_neighbours():
 @pytest.mark.parametrize("law", indices.names())
 @pytest.mark.parametrize(("num_rows", "exponent"), [(1, 1.0), (500, 0.5), (50_000, 1.0), (300_000, 1.2)])
 def test_expected_unique_agrees_with_what_is_drawn(law, num_rows, exponent):
-    table = TableSpec(name="t", num_rows=num_rows, dim=4, indices=law, exponent=exponent)
+    table = TableSpec(name="t", num_rows=num_rows, dim=4, indices=law, exponent=exponent, steps=STEPS)
     drawn = np.mean([np.unique(draw(table, 20_000, seed)).size for seed in range(8)])
     assert indices.expected_unique(table, 20_000) == pytest.approx(drawn, rel=0.01)
 
@@ -163,3 +174,120 @@ def test_tables_are_small_normal_numbers_of_both_signs_on_any_thread_count():
     assert abs(float((one > 0).float().mean()) - 0.5) < 0.01
     fill_table(three, 0, 3)
     assert not torch.equal(one, three)
+
+
+def test_every_independent_law_is_asked_for_above():
+    assert {law["indices"] for law in ASKED} == set(INDEPENDENT)
+
+
+def test_sequential_rows_go_around_and_on_from_batch_to_batch():
+    spec = one_table(indices="sequential", num_rows=100, pooling_factor=3)
+    rows = np.concatenate([make_batch(spec, 25, 0, number).indices for number in range(3)])
+    np.testing.assert_array_equal(rows, np.arange(225) % 100)
+
+
+@pytest.mark.parametrize(("reuse", "working_set"), [(0.0, 64), (0.5, 64), (0.9, 500)])
+def test_temporal_lookups_repeat_the_working_set(reuse, working_set):
+    table = TableSpec(name="t", num_rows=10_000_000, dim=4, indices="temporal", reuse=reuse, working_set=working_set)
+    rows = draw(table, 300_000)
+    last = {}
+    near = 0
+    for place, row in enumerate(rows.tolist()):
+        near += place - last.get(row, -(10**9)) <= working_set
+        last[row] = place
+    assert near / rows.size == pytest.approx(reuse, abs=0.03)
+    assert indices.expected_unique(table, rows.size) == pytest.approx(np.unique(rows).size, rel=0.01)
+
+
+def test_a_shift_flattens_the_head():
+    flat, plain = (TableSpec(name="t", num_rows=1000, dim=4, indices="zipf", exponent=1.2, shift=q) for q in (50, 0))
+    assert indices.law_probabilities(flat)[0] < 0.1 * indices.law_probabilities(plain)[0]
+    ratio = np.log(indices.law_probabilities(flat)[-1] / indices.law_probabilities(flat)[500])
+    assert ratio == pytest.approx(-1.2 * np.log(1050.5 / 551.5), rel=0.01)
+
+
+@pytest.mark.parametrize("law", INDEPENDENT)
+def test_ranks_are_found_back_and_the_distance_is_small_only_for_the_right_law(law):
+    table = TableSpec(name="t", num_rows=5003, dim=4, indices=law, steps=STEPS)
+    rows = draw(table, 200_000)
+    assert indices.distance(table, rows, (7, 0)) < 1.95 / np.sqrt(rows.size)
+    other = TableSpec(name="t", num_rows=5003, dim=4, indices="zipf", exponent=3)
+    assert indices.distance(other, rows, (7, 0)) > 0.2
+
+
+def test_the_distance_is_told_beside_a_result_where_there_is_one():
+    for law in indices.names():
+        spec = one_table(indices=law, steps=STEPS)
+        (found,) = achieved(spec, [make_batch(spec, 500, 3, number) for number in range(2)])
+        assert (found.index_ks is None) == (law not in INDEPENDENT)
+        assert found.index_ks is None or found.index_ks < 1.95 / np.sqrt(8000)
+
+
+def asked_lengths(law, mean, spread):
+    """Probability of lengths 0..K-1."""
+    k = np.arange(40 * int(mean + 2))
+    if law == "poisson":
+        return stats.poisson(mean).pmf(k)
+    if law == "geometric":
+        return stats.geom(1 / (1 + mean), loc=-1).pmf(k)
+    if law == "lognormal":
+        # Rounded up or down with the right mean: differences of E[max(X - k, 0)].
+        scale, s = mean * np.exp(-(spread**2) / 2), spread
+        edges = np.concatenate([[1e-12], np.arange(1, k.size + 1)])
+        d1 = (np.log(scale / edges) + s * s) / s
+        above = mean * stats.norm.cdf(d1) - edges * stats.norm.cdf(d1 - s)
+        return np.concatenate([[1 - above[0] + above[1]], np.diff(above, 2)])
+    return (k <= 2 * mean) / (2 * mean + 1)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("mean", [1, 2.5, 20])
+@pytest.mark.parametrize("law", [name for name in lengths.names() if name != "fixed"])
+def test_lengths_follow_their_law_and_deliver_the_mean(law, mean, seed):
+    table = TableSpec(name="t", num_rows=10, dim=4, pooling_factor=mean, lengths=law, length_spread=0.8)
+    drawn = lengths.draw_lengths(table, (seed,), 200_000)
+    assert drawn.mean() == pytest.approx(mean, rel=0.005)
+    asked = asked_lengths(law, mean, 0.8)
+    counts = np.bincount(np.minimum(drawn, asked.size - 1), minlength=asked.size)
+    assert np.abs(np.cumsum(counts) / drawn.size - np.cumsum(asked)).max() < 1.95 / np.sqrt(drawn.size)
+
+
+@pytest.mark.parametrize("mean", [1.3, 50, 13.6])
+@pytest.mark.parametrize("law", [name for name in lengths.names() if name != "fixed"])
+def test_the_mean_is_delivered_in_one_batch(law, mean):
+    table = TableSpec(name="t", num_rows=10, dim=4, pooling_factor=mean, lengths=law)
+    for seed in range(20):
+        assert lengths.draw_lengths(table, (seed,), 2048).mean() == pytest.approx(mean, rel=0.005)
+
+
+def test_single_samples_have_lengths_of_their_own_and_may_be_empty():
+    table = TableSpec(name="t", num_rows=10, dim=4, pooling_factor=2, lengths="geometric")
+    drawn = np.array([lengths.draw_lengths(table, (seed,), 1)[0] for seed in range(3000)])
+    assert drawn.mean() == pytest.approx(2, rel=0.1)
+    assert np.mean(drawn == 0) == pytest.approx(1 / 3, abs=0.03)
+
+
+@pytest.mark.parametrize("law", lengths.names())
+def test_lengths_leave_the_index_law_unchanged(law):
+    spec = one_table(num_rows=5000, indices="zipf", lengths=law, pooling_factor=20)
+    (found,) = achieved(spec, [make_batch(spec, 5000, 1, number) for number in range(2)])
+    assert found.index_ks < 1.95 / np.sqrt(200_000)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"shift": -1}, "shift = -1 .*from 0"),
+        ({"hot_share": 1.5}, "hot_share = 1.5 .*from 0 to 1"),
+        ({"hot_rows": 0}, "hot_rows = 0"),
+        ({"reuse": 1.0}, "reuse = 1.0 .*0.999"),
+        ({"working_set": 100_000}, "working_set = 100000 .*65536"),
+        ({"length_spread": float("nan")}, "length_spread = nan"),
+        ({"indices": "steps"}, r"steps = \[\] .*summing to 1"),
+        ({"steps": ((0.5, 0.5), (0.4, 0.5))}, "summing to 1"),
+        ({"exponent": 9}, "exponent = 9"),
+    ],
+)
+def test_a_parameter_out_of_its_domain_is_named(fields, message):
+    with pytest.raises(SpecError, match=message):
+        one_table(**fields)

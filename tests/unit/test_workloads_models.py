@@ -4,9 +4,11 @@ import msgspec
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 from torch.utils.flop_counter import FlopCounterMode
 
-from workloads import backends, layers, models, presets
+from tests.model_specs import all_specs, hashed_poly2, label, specs_of
+from workloads import backends, layers, models, pairs, presets
 from workloads.batch import expected_touch, make_batch, touch
 from workloads.reference import check, forward_reference
 from workloads.spec import ModelSpec, SpecError, TableSpec
@@ -22,13 +24,12 @@ def available(name, device="cpu", phase="forward"):
         pytest.skip(reason)
 
 
-def variants():
-    for interaction in ("dot", "cat"):
-        for with_self in (False, True):
-            yield msgspec.structs.replace(TINY, interaction=interaction, interaction_self=with_self)
+def uncounted_by_torch(spec):
+    """Whether the interaction has no matrix product, so that torch's counter sees none of its FLOPs."""
+    return spec.variant == "mf" or spec.form == "hashed" or (spec.variant in ("fm", "deepfm") and not spec.form)
 
 
-@pytest.mark.parametrize("spec", list(variants()), ids=lambda s: f"{s.interaction}-{s.interaction_self}")
+@pytest.mark.parametrize("spec", all_specs(), ids=label)
 @pytest.mark.parametrize("phase", ["forward", "train_step"])
 def test_flops_equal_what_torch_counts(spec, phase):
     bundle = build_model(spec, phase=phase)
@@ -36,11 +37,12 @@ def test_flops_equal_what_torch_counts(spec, phase):
     with FlopCounterMode(display=False) as counter:
         step(inputs)
     work = models.count_work(spec, 32, phase, expected_touch(spec, 32))
-    ours = sum(work.stages[s].flops for s in ("bottom_mlp", "interaction", "top_mlp"))
+    stages = ["bottom_mlp", "top_mlp"] + ([] if uncounted_by_torch(spec) else ["interaction"])
+    ours = sum(work.stages[s].flops for s in stages if s in work.stages)
     assert ours == counter.get_total_flops()
 
 
-@pytest.mark.parametrize("spec", list(variants()), ids=lambda s: f"{s.interaction}-{s.interaction_self}")
+@pytest.mark.parametrize("spec", all_specs(), ids=label)
 def test_parameters_equal_the_built_module(spec):
     bundle = build_model(spec)
     assert models.count_parameters(spec) == sum(p.numel() for p in bundle.model.parameters())
@@ -71,13 +73,13 @@ def test_dot_work_by_hand():
 
 
 @pytest.mark.parametrize("phase", ["forward", "train_step"])
-@pytest.mark.parametrize("variant", models.names())
-def test_every_variant_counts_bytes_in_order(variant, phase):
-    spec = msgspec.structs.replace(TINY, variant=variant)
+@pytest.mark.parametrize("spec", all_specs(), ids=label)
+def test_every_variant_counts_bytes_in_order(spec, phase):
     work = models.count_work(spec, 8, phase, expected_touch(spec, 8))
     assert work.samples == 8
-    assert work.lookups == 8 * 11
-    assert work.row_bytes == 32
+    assert work.lookups == 8 * spec.lookups_per_sample
+    assert work.row_bytes == spec.tables[0].row_bytes
+    assert models.load(spec.variant).activations_per_sample(spec) > 0
     for stage in work.stages.values():
         assert 0 <= stage.flops_useful <= stage.flops
         assert stage.bytes_compulsory > 0
@@ -136,7 +138,7 @@ def test_every_backend_holds_the_same_model(backend):
 
 @pytest.mark.parametrize("backend", backends.names())
 def test_training_lowers_the_loss_and_the_check_leaves_no_trace(backend):
-    available(backend)
+    available(backend, phase="train_step")
     bundle = build_model(TINY, backend, phase="train_step", learning_rate=1.0)
     batch = make_batch(TINY, 32, 0)
     before = [p.detach().clone() for p in bundle.model.parameters()]
@@ -203,7 +205,7 @@ def test_tracing_names_the_stages_and_is_off_by_default():
         ({"dtype": "float16", "phase": "train_step"}, "loss scaling"),
         ({"phase": "test"}, "phase = 'test'"),
         ({"device": "tpu"}, "device 'tpu' is not known"),
-        ({"phase": "train_step", "optimizer": "rowwise_adagrad"}, "trains its tables with 'sgd' only"),
+        ({"phase": "train_step", "optimizer": "rowwise_adagrad"}, "by sgd alone"),
     ],
 )
 def test_what_cannot_be_built_says_why(fields, message):
@@ -233,6 +235,13 @@ def test_row_wise_adagrad_is_fused_and_right():
         build_model(TINY, "tbe", phase="train_step", optimizer="rowwise_adagra")
 
 
+@pytest.mark.fbgemm
+def test_fbgemm_refuses_a_dim_it_has_no_kernel_for():
+    available("tbe")
+    with pytest.raises(SpecError, match="multiple of 4"):
+        build_model(hashed_poly2(), "tbe")
+
+
 def test_counted_touches_fit_the_work():
     batches = [make_batch(TINY, 8, 0, i) for i in range(2)]
     work = models.count_work(TINY, 8, "forward", touch(TINY, batches))
@@ -244,5 +253,209 @@ def test_availability_is_a_reason_or_none_and_starts_no_cuda(backend):
     for device in ("cpu", "cuda", "tpu"):
         reason = backends.load(backend).available(device, "forward")
         assert reason is None or len(reason) > 10
-    assert "not known" in backends.load(backend).available("tpu", "forward") or backend == "tbe"
+    assert backends.load(backend).available("tpu", "forward")
     assert not torch.cuda.is_initialized()
+
+
+def interaction_flops(spec):
+    return models.count_work(spec, 1, "forward", expected_touch(spec, 1)).stages["interaction"].flops
+
+
+def test_interaction_flops_by_hand():
+    # tiny: F = 5 vectors of 8 with the bottom output, so d = 7 factors and 10 pairs; n = 40 (36 with raw dense).
+    by_hand = {
+        "dcn": [2 * 40 * 3, 2 * 36 * 3, 2 * 40 * 3],
+        "dcnv2": [2 * 40 * 40 * 3, 2 * 36 * 36 * 3, 2 * 2 * 40 * 3 * 3],
+        "fm": [3 * 5 * 7 + 3 * 7, 2 * 5 * 5 * 7],
+        "fm_mlp": [2 * 4 * 4 * 8],
+        "mf": [2 * 7],
+        "poly2": [2 * 10 * 7 * 7, 4],
+    }
+    for variant, flops in by_hand.items():
+        assert [interaction_flops(s) for s in specs_of(variant)] == flops, variant
+
+
+def logits_and_rows(spec, batch):
+    """What the step gives, and pooled rows (B, F, D) in float64, without a bottom MLP."""
+    bundle = build_model(spec)
+    inputs = bundle.prepare(batch)
+    logits = make_step(bundle)(inputs).double().numpy()
+    pooled = bundle.model.embedding(inputs.lookups).detach().double().numpy()
+    return bundle, logits, pooled.reshape(pooled.shape[0], len(spec.tables), -1)
+
+
+def without_dense(variant, **changes):
+    return msgspec.structs.replace(TINY, variant=variant, num_dense=0, bottom_mlp=(), **changes)
+
+
+@pytest.mark.parametrize("form", ["pairwise", "square_of_sum"])
+def test_a_factorization_machine_is_its_definition(form):
+    spec = without_dense("fm", top_mlp=(), form=form)
+    _, logits, rows = logits_and_rows(spec, make_batch(spec, 8, 0))
+    v = rows[:, :, 1:]
+    pairs_sum = sum((v[:, i] * v[:, j]).sum(1) for i in range(4) for j in range(i))
+    np.testing.assert_allclose(logits, rows[:, :, 0].sum(1) + pairs_sum, rtol=1e-5, atol=1e-6)
+
+
+def test_poly2_blocks_are_their_definition():
+    spec = without_dense("poly2", top_mlp=())
+    bundle, logits, rows = logits_and_rows(spec, make_batch(spec, 8, 0))
+    weight, v = bundle.model.interaction.weight.detach().double().numpy(), rows[:, :, 1:]
+    every = [(i, j) for i in range(4) for j in range(i + 1, 4)]
+    second = sum(np.einsum("bk,kl,bl->b", v[:, i], weight[p], v[:, j]) for p, (i, j) in enumerate(every))
+    np.testing.assert_allclose(logits, rows[:, :, 0].sum(1) + second, rtol=1e-5, atol=1e-6)
+
+
+def test_cross_layers_are_their_definitions():
+    for spec in (*specs_of("dcn")[1:2], *specs_of("dcnv2")[1:]):
+        bundle, x0 = build_model(spec), torch.randn(3, 36 if not spec.bottom_mlp else 40)
+        x = x0
+        for layer in bundle.model.interaction.layers:
+            if spec.variant == "dcn":
+                x = x0 * (x @ layer.weight.weight[0])[:, None] + layer.bias + x
+            elif spec.cross_rank:
+                low, high = layer.product
+                x = x0 * (x @ low.weight.T @ high.weight.T + high.bias) + x
+            else:
+                x = x0 * (x @ layer.product.weight.T + layer.product.bias) + x
+        found = bundle.model.interaction(None, x0)
+        torch.testing.assert_close(found[:, -x0.shape[1] :], x)
+
+
+def test_hashed_pairs_are_looked_up_for_the_values_of_the_batch():
+    spec = hashed_poly2()
+    batch = make_batch(spec, 16, 0)
+    values = np.stack([batch.table(t).indices for t in range(3)], axis=1)
+    np.testing.assert_array_equal(batch.table(3).indices.reshape(16, 3), pairs.hashed_pairs(values, 97))
+    same = pairs.hashed_pairs(np.array([[4, 9, 4], [4, 9, 5]]), 2**40)
+    assert same[0, 0] == same[1, 0]
+    assert np.unique(same).size == 5
+
+
+def test_hashed_pairs_spread_evenly():
+    values = np.random.default_rng(0).integers(0, 10**6, (20_000, 5))
+    counts = np.bincount(pairs.hashed_pairs(values, 1000).reshape(-1), minlength=1000)
+    assert stats.chisquare(counts).pvalue > 0.001
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        (without_dense("mf", top_mlp=()), "exactly 2"),
+        (without_dense("fm"), r"top_mlp = \[16, 1\].*none: variant 'fm'"),
+        (without_dense("fm", top_mlp=(), form="block"), "form = 'block'.*square_of_sum"),
+        (msgspec.structs.replace(TINY, variant="fm", top_mlp=(), bottom_mlp=()), "embedding space"),
+        (msgspec.structs.replace(TINY, variant="fm_mlp"), "takes dense features as they are"),
+        (msgspec.structs.replace(TINY, variant="dcn", cross_rank=2), "see 'dcnv2'"),
+        (msgspec.structs.replace(TINY, variant="dcnv2", top_mlp=()), "top_mlp"),
+        (msgspec.structs.replace(hashed_poly2(), tables=hashed_poly2(4).tables[1:]), "3 for the table of pairs"),
+        (without_dense("deepfm", tables=TINY.tables[:1]), "a pair to interact"),
+    ],
+)
+def test_variants_say_what_does_not_fit(spec, message):
+    with pytest.raises(SpecError, match=message):
+        models.count_work(spec, 4, "forward", expected_touch(spec, 4))
+
+
+def test_parameters_grow_with_the_square_of_features_for_poly2_and_linearly_for_fm():
+    def dense_and_rows(variant, n):
+        table = TableSpec(name="t", num_rows=100, dim=9)
+        spec = ModelSpec(name="m", variant=variant, tables=(table,) * n)
+        return models.load(variant).dense_parameters(spec), models.count_parameters(spec)
+
+    assert dense_and_rows("fm", 64) == (1, 64 * 900 + 1)
+    assert dense_and_rows("poly2", 64)[0] == 64 * 63 // 2 * 64 + 1
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("spec", all_specs(), ids=label)
+def test_every_variant_in_lower_precision(spec, dtype):
+    found = check(build_model(spec, dtype=dtype), make_batch(spec, 32, 0))
+    assert found.ok, found
+
+
+def with_rows(row_type, **fields):
+    tables = tuple(msgspec.structs.replace(t, row_type=row_type, dim=16, **fields) for t in TINY.tables)
+    return ModelSpec(name="m", variant="embedding", tables=tables)
+
+
+@pytest.mark.fbgemm
+@pytest.mark.parametrize("fields", [{}, {"pooling": "mean"}, {"weighted": True}], ids=str)
+@pytest.mark.parametrize("row_type", ["float32", "float16", "int8", "int4"])
+def test_quantised_rows_are_right_and_within_a_step_of_the_float_tables(row_type, fields):
+    available("tbe_int")
+    spec = with_rows(row_type, **fields)
+    bundle, exact = build_model(spec, "tbe_int"), build_model(with_rows("float32", **fields))
+    found = check(bundle, make_batch(spec, 32, 0))
+    assert found.ok, found
+    # Values are in (-1/16, 1/16); scale and bias are rounded to float16, which adds to half a step of rounding.
+    step = {"float32": 0.0, "float16": 2**-15, "int8": 0.125 / 255, "int4": 0.125 / 15}[row_type]
+    for t, table in enumerate(spec.tables):
+        rows = np.arange(table.num_rows)
+        error = np.abs(bundle.model.embedding.take_rows(t, rows) - exact.model.embedding.take_rows(t, rows)).max()
+        assert error <= step
+        assert error > step / 4 or row_type == "float32"
+
+
+@pytest.mark.fbgemm
+def test_a_wrong_stored_row_is_caught():
+    available("tbe_int")
+    spec = with_rows("int8")
+    bundle, batch = build_model(spec, "tbe_int"), make_batch(spec, 32, 0)
+    step = make_step(bundle)
+    assert not check(bundle, batch, lambda inputs: step(corrupt_lookup(inputs))).ok
+
+
+def test_stored_bytes_follow_the_row_type():
+    by_hand = {"float32": 64, "float16": 32, "int8": 20, "int4": 12}
+    for row_type, row_bytes in by_hand.items():
+        spec = with_rows(row_type)
+        assert (spec.tables[0].row_bytes, spec.table_bytes) == (row_bytes, 2510 * row_bytes)
+        stage = models.count_work(spec, 8, "forward", expected_touch(spec, 8)).stages["embedding"]
+        outputs, offsets = 4 * 8 * 64, 4 * 9 * 8
+        assert stage.bytes_algorithmic == 8 * 11 * (row_bytes + 8) + outputs + offsets
+
+
+@pytest.mark.parametrize("backend", [name for name in backends.names() if name != "tbe_int"])
+def test_only_the_int_backend_stores_other_rows(backend):
+    available(backend)
+    with pytest.raises(SpecError, match=r"row_type = 'int8'.*try 'tbe_int'"):
+        build_model(with_rows("int8"), backend)
+
+
+@pytest.mark.fbgemm
+def test_what_fbgemm_does_not_have_on_the_cpu_is_a_reason():
+    assert "Adam" in backends.load("tbe").available("cpu", "train_step", "adam")
+    assert "Adam" not in (backends.load("tbe").available("cpu", "forward", "adam") or "")
+    assert "no backward" in backends.load("tbe_int").available("cpu", "train_step")
+    with pytest.raises(SpecError, match="no fused Adam on the CPU"):
+        build_model(TINY, "tbe", phase="train_step", optimizer="adam")
+
+
+@pytest.mark.gpu
+@pytest.mark.fbgemm
+@pytest.mark.parametrize("optimizer", ["sgd", "rowwise_adagrad", "adam"])
+def test_fused_optimizers_on_cuda(optimizer):
+    available("tbe", "cuda", "train_step")
+    bundle = build_model(TINY, "tbe", device="cuda", phase="train_step", optimizer=optimizer)
+    for _ in range(2):
+        found = check(bundle, make_batch(TINY, 32, 0))
+        assert found.ok, found
+
+
+@pytest.mark.gpu
+@pytest.mark.fbgemm
+@pytest.mark.parametrize("row_type", ["float32", "float16", "int8", "int4"])
+def test_quantised_rows_on_cuda(row_type):
+    available("tbe_int", "cuda")
+    spec = with_rows(row_type)
+    found = check(build_model(spec, "tbe_int", device="cuda"), make_batch(spec, 32, 0))
+    assert found.ok, found
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("spec", all_specs(), ids=label)
+def test_every_variant_on_cuda(spec):
+    available("bag", "cuda", "train_step")
+    found = check(build_model(spec, device="cuda", phase="train_step"), make_batch(spec, 32, 0))
+    assert found.ok, found

@@ -3,9 +3,12 @@
 import subprocess
 import sys
 
+import msgspec
+import numpy as np
 import pytest
 
 from workloads import backends, models, presets
+from workloads.batch import make_batch
 from workloads.describe import describe, memory_needed
 from workloads.spec import SpecError
 
@@ -19,6 +22,8 @@ TABLE_NUMBERS = {
     "rmc3_deeprecsys": (20_000_000, 2_560_000_000, 200, 25_600, 256),
     "tbe_default": (3_200_000, 1_638_400_000, 640, 327_680, 512),
     "param_dlrm": (896_000, 458_752_000, 6400, 3_276_800, 2048),
+    "mlperf_dlrm_v2": (204_184_588, 104_542_509_056, 214, 109_568, 65_536),
+    "production_2022": (191_723_552, 49_081_229_312, pytest.approx(10_716.8), pytest.approx(10_716.8 * 256), 131_072),
     "tiny": (2510, 80_320, 11, 352, 32),
 }
 
@@ -30,7 +35,8 @@ def test_describe_reproduces_the_published_numbers(name):
     keys = ("table_rows", "table_bytes", "lookups_per_sample", "gather_bytes_per_sample")
     assert (*(found[k] for k in keys), preset.batch_size) == TABLE_NUMBERS[name]
     assert found["memory_parts_bytes"]["tables"] == found["table_bytes"]
-    assert found["stages"]["embedding"]["bytes_logical"] == found["gather_bytes_per_sample"] * preset.batch_size
+    logical = found["gather_bytes_per_sample"] * preset.batch_size
+    assert found["stages"]["embedding"]["bytes_logical"] == pytest.approx(logical, rel=1e-9)
     assert preset.source
 
 
@@ -40,6 +46,27 @@ def test_dense_intensity_of_the_deeprecsys_models(name, low, high):
     found = describe(preset.spec, 1)
     dense = found["flops_per_sample_forward"] - found["stages"]["embedding"]["flops"]
     assert low < dense / found["gather_bytes_per_sample"] < high
+
+
+def test_production_reuse_has_the_published_shares():
+    """One table at its own size: the same shares as over all 788, which are equal."""
+    spec = presets.load_preset("production_2022").spec
+    spec = msgspec.structs.replace(spec, tables=spec.tables[:1])
+    counts = np.unique(make_batch(spec, 131_072, 0).indices, return_counts=True)[1]
+    assert counts.sum() / counts.size == pytest.approx(12.7, rel=0.02)
+    published_rows = {(1, 1): 0.34, (2, 2): 0.14, (3, 4): 0.15, (5, 8): 0.14, (9, 16): 0.11}
+    for (low, high), share in published_rows.items():
+        assert np.mean((low <= counts) & (counts <= high)) == pytest.approx(share, abs=0.01)
+    published_lookups = {(1, 1): 0.027, (9, 32): 0.23, (513, 2**40): 0.34, (32_769, 2**40): 0.076}
+    for (low, high), share in published_lookups.items():
+        taken = counts[(low <= counts) & (counts <= high)].sum() / counts.sum()
+        assert taken == pytest.approx(share, abs=0.01)
+
+
+def test_mlperf_flops_are_the_published_ones():
+    found = describe(presets.load_preset("mlperf_dlrm_v2").spec, 1)
+    assert found["flops_per_sample_forward"] == pytest.approx(32.1e6, rel=0.01)
+    assert found["stages"]["interaction"]["flops"] == 3 * 2 * 2 * 3456 * 512
 
 
 def test_paper_parameters_by_hand():

@@ -15,14 +15,17 @@ if TYPE_CHECKING:
 
     from workloads.pooling import Embedding
 
-OPTIMIZERS = ("sgd", "rowwise_adagrad")
+OPTIMIZERS = ("sgd", "rowwise_adagrad", "adam")
 
 
 class Backend(Protocol):
     """What a file in this folder offers."""
 
-    def available(self, device: str, phase: str) -> str | None:
-        """Why this backend cannot run there, or None where it can. Never initialises CUDA."""
+    def available(self, device: str, phase: str, optimizer: str = "sgd") -> str | None:
+        """Why this backend cannot run there, or None where it can. Never initialises CUDA.
+
+        `optimizer` counts only in a train step.
+        """
 
     def build(
         self,
@@ -67,4 +70,11 @@ def missing_device(device: str) -> str | None:
         return f"device {device!r} is not known; known: cpu, cuda"
     if torch_release().endswith("+cpu"):
         return "this torch is built without CUDA; install dlrm-bench[cuda]"
+    return None
+
+
+def only_sgd(phase: str, optimizer: str) -> str | None:
+    """The reason text where torch updates the tables by sparse gradients, which its other optimizers cannot."""
+    if phase == "train_step" and optimizer != "sgd":
+        return f"tables are updated from sparse gradients by sgd alone; optimizer {optimizer} needs backend tbe"
     return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from workloads.backends import missing_device, missing_torch
+from workloads.backends import missing_device, missing_torch, only_sgd
 from workloads.spec import TableSpec
 
 if TYPE_CHECKING:
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from workloads.pooling import Embedding
 
 
-def available(device: str, phase: str) -> str | None:
+def available(device: str, phase: str, optimizer: str = "sgd") -> str | None:
     """Why it cannot run, or None."""
-    return missing_torch() or missing_device(device)
+    return missing_torch() or missing_device(device) or only_sgd(phase, optimizer)
 
 
 def build(
@@ -24,5 +24,6 @@ def build(
     """Module over `tables`; unfilled fp32 weights on `device`. Raises SpecError for optimizers torch lacks."""
     from workloads import pooling
 
+    pooling.refuse_row_types("bag", tables)
     pooling.require_sgd("bag", optimizer)
     return pooling.GroupedBags(tables, [(t,) for t in range(len(tables))], device=device, dtype=dtype)

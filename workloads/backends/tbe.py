@@ -7,7 +7,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING
 
 from workloads.backends import missing_device, missing_torch, torch_release
-from workloads.spec import TableSpec
+from workloads.spec import SpecError, TableSpec
 
 if TYPE_CHECKING:
     import torch
@@ -19,8 +19,10 @@ TORCH_OF = {"1.6": "2.11", "1.7": "2.12", "1.8": "2.13"}
 """fbgemm-gpu must match torch to the ABI; releases not listed here are given the benefit of the doubt."""
 
 
-def available(device: str, phase: str) -> str | None:
+def available(device: str, phase: str, optimizer: str = "sgd") -> str | None:
     """Why it cannot run, or None; from package metadata alone, so that listing stays instant (doctor imports it)."""
+    if phase == "train_step" and optimizer == "adam" and device == "cpu":
+        return "FBGEMM has no fused Adam on the CPU (sgd and rowwise_adagrad only); needs a CUDA device"
     return missing_torch() or _missing_fbgemm() or _mismatch() or missing_device(device) or _wrong_build(device)
 
 
@@ -60,9 +62,18 @@ def _wrong_build(device: str) -> str | None:
 def build(
     tables: tuple[TableSpec, ...], *, device: str, dtype: torch.dtype, optimizer: str | None, learning_rate: float
 ) -> Embedding:
-    """Module over `tables`, optimizer `sgd` or `rowwise_adagrad` fused into backward. Raises SpecError."""
-    from workloads import tbe_module
+    """Module over `tables`, `sgd`, `rowwise_adagrad` or (on CUDA) `adam` fused into backward. Raises SpecError."""
+    from workloads import pooling, tbe_module
 
+    pooling.refuse_row_types("tbe", tables)
+    refuse_odd_dims(tables)
     return tbe_module.TableBatched(
         tables, device=device, dtype=dtype, optimizer=optimizer or "sgd", learning_rate=learning_rate
     )
+
+
+def refuse_odd_dims(tables: tuple[TableSpec, ...]) -> None:
+    """Raise SpecError for dims that FBGEMM's kernels, which load four elements at once, do not have."""
+    for table in tables:
+        if table.dim % 4:
+            raise SpecError("dim", table.dim, f"a multiple of 4 for FBGEMM (table {table.name!r}); try 'fused_bag'")

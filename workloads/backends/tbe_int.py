@@ -1,0 +1,36 @@
+"""FBGEMM int-n-bit table-batched embeddings, for inference: rows as float32, float16, int8 or int4 (`row_type`).
+
+Every row type is made from the same float tables. The check compares with the stored values decoded, so it proves the
+kernel; how far those are from the float tables is the quantisation step, range / 255 or / 15 of each row.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from workloads.backends import tbe
+from workloads.spec import TableSpec
+
+if TYPE_CHECKING:
+    import torch
+
+    from workloads.pooling import Embedding
+
+ROW_TYPES = ("float32", "float16", "int8", "int4")
+
+
+def available(device: str, phase: str, optimizer: str = "sgd") -> str | None:
+    """Why it cannot run, or None."""
+    if phase != "forward":
+        return "tbe_int is for inference: FBGEMM's int-n-bit tables have no backward; try 'tbe'"
+    return tbe.available(device, phase)
+
+
+def build(
+    tables: tuple[TableSpec, ...], *, device: str, dtype: torch.dtype, optimizer: str | None, learning_rate: float
+) -> Embedding:
+    """Module over `tables`; unfilled rows in their `row_type` on `device`. Raises SpecError."""
+    from workloads import tbe_int_module
+
+    tbe.refuse_odd_dims(tables)
+    return tbe_int_module.IntTables(tables, device=device, dtype=dtype)
