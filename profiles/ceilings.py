@@ -26,7 +26,17 @@ if TYPE_CHECKING:
 Around = Callable[[], AbstractContextManager[object]]
 
 ROW_BYTES = (16, 64, 128, 256, 512, 1024)
-_CPU_SHAPES = ((512,) * 3, (1024,) * 3, (2048,) * 3, (3072,) * 3, (4096, 1024, 1024), (8192, 512, 512))
+# The flat ones keep one block of the sum in the L2 cache, which is where a library's inner kernel runs best.
+_CPU_SHAPES = (
+    (512,) * 3,
+    (960, 384, 960),
+    (1536, 384, 1536),
+    (1024,) * 3,
+    (2048,) * 3,
+    (3072,) * 3,
+    (4096, 1024, 1024),
+    (8192, 512, 512),
+)
 _CUDA_SHAPES = ((2048,) * 3, (4096,) * 3, (8192,) * 3, (8192, 4096, 8192))
 _ASSUMED_LLC_BYTES = 64 << 20
 _SMALLEST_ARENA_BYTES = 512 << 20

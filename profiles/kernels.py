@@ -149,11 +149,16 @@ def row_bytes_of(table: torch.Tensor) -> int:
 
 
 def gemm_kernels(data: torch.Tensor, dtype: torch.dtype, shapes: Sequence[tuple[int, int, int]]) -> list[Kernel]:
-    """(m, k) x (k, n) products of random numbers taken from `data`, 2mkn FLOPs each, smallest first."""
-    return [_gemm_kernel(data, dtype, shape) for shape in sorted(shapes, key=lambda s: s[0] * s[1] * s[2])]
+    """(m, k) x (k, n) products of random numbers taken from `data`, 2mkn FLOPs each, smallest first.
+
+    Each with the right side as it is (mm) and transposed (mm_nt), which is how linear layers hold their weights:
+    libraries pack the two differently, and either may be the faster.
+    """
+    ordered = sorted(shapes, key=lambda s: s[0] * s[1] * s[2])
+    return [_gemm_kernel(data, dtype, shape, transposed) for shape in ordered for transposed in (False, True)]
 
 
-def _gemm_kernel(data: torch.Tensor, dtype: torch.dtype, shape: tuple[int, int, int]) -> Kernel:
+def _gemm_kernel(data: torch.Tensor, dtype: torch.dtype, shape: tuple[int, int, int], transposed: bool) -> Kernel:
     import torch
 
     m, k, n = shape
@@ -161,11 +166,11 @@ def _gemm_kernel(data: torch.Tensor, dtype: torch.dtype, shape: tuple[int, int, 
     def prepare() -> Call:
         # Built when tried and freed after it: all shapes of all dtypes together would not fit everywhere.
         left = data[: m * k].view(m, k).to(dtype)
-        right = data[-k * n :].view(k, n).to(dtype)
+        right = data[-k * n :].view(n, k).to(dtype).t() if transposed else data[-k * n :].view(k, n).to(dtype)
         out = torch.empty(m, n, dtype=dtype, device=data.device)
         return lambda: torch.mm(left, right, out=out)
 
-    return Kernel(f"mm_{m}x{k}x{n}", 2.0 * m * k * n, prepare)
+    return Kernel(f"{'mm_nt' if transposed else 'mm'}_{m}x{k}x{n}", 2.0 * m * k * n, prepare)
 
 
 def spread_points(points: Sequence[int], limit: int, apart: float = 1.3) -> Iterator[int]:
