@@ -47,6 +47,7 @@ def verdict(records: Sequence[Record], machine: Machine) -> list[Sentence]:
     topics = (
         ("Trust", _trust(found)),
         ("Stages", _stages(found, machine)),
+        ("Embedding", _embedding(found, machine)),
         ("Overhead", _overhead(found, machine)),
         ("Backends", _backends(found)),
         ("Scaling", _scaling(found)),
@@ -90,6 +91,26 @@ def _stages(found: Sequence[Record], machine: Machine) -> list[str]:
         views = [v for r in own if r.case.batch_size == batch and (v := largest_stage(r, machine))]
         if views:
             sentences.append(_stage_sentence(views, phase, batch))
+    return sentences
+
+
+def _embedding(found: Sequence[Record], machine: Machine) -> list[str]:
+    """One sentence per phase on the largest batch, for tables beyond the cache, where it is not the largest stage."""
+    sentences = []
+    for phase in dict.fromkeys(r.case.phase for r in found):
+        batch = max(r.case.batch_size for r in found if r.case.phase == phase)
+        own = [r for r in found if (r.case.phase, r.case.batch_size) == (phase, batch)]
+        beyond = [r for r in own if r.inputs and r.inputs.residency != "cache"]
+        views = [
+            view
+            for r in beyond
+            if (stage := metrics.stages(r, machine).get("embedding")) and (view := _view(r, "embedding", stage))
+        ]
+        largest = [largest_stage(r, machine) for r in beyond]
+        if views and not any(v and v.name == "embedding" for v in largest):
+            share = span([v.share_frac for v in views], percent)
+            where = f"At batch {batch}, {PHASES.get(phase, phase)}, with tables beyond the last-level cache"
+            sentences.append(f"{where}, the embedding takes {share} of the step{_at_roof(views)}.")
     return sentences
 
 

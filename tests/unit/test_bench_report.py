@@ -13,7 +13,7 @@ import pytest
 
 from bench import plots, report, report_format
 from bench.plots import style
-from bench.records import Outcome, Record
+from bench.records import Outcome, Record, StageTime
 from bench.report_labels import fit, held, labels, slices, varying
 from bench.report_verdict import verdict
 from tests import sample_records
@@ -218,6 +218,25 @@ def test_a_disturbed_run_says_so_before_anything_else() -> None:
     assert said.topic == "Trust"
     assert "4 of 10 cases" in said.text
     assert "quiet machine" in said.text
+
+
+def test_the_embedding_has_a_sentence_even_where_another_stage_is_larger() -> None:
+    topics = {s.topic: s.text for s in verdict([_mlp_heavy(r) for r in RECORDS[:9]], MACHINE)}
+    assert "the top MLP is the largest" in topics["Stages"]
+    assert "the embedding takes 20 % of the step" in topics["Embedding"]
+
+
+def _mlp_heavy(record: Record) -> Record:
+    """The record with four fifths of the step in the top MLP, and tables beyond the cache."""
+    assert record.trace is not None
+    assert record.inputs is not None
+    stages = {
+        "embedding": StageTime(forward_s=0.2e-3, backward_s=0.0, share_frac=0.2),
+        "top_mlp": StageTime(forward_s=0.8e-3, backward_s=0.0, share_frac=0.8),
+    }
+    trace = msgspec.structs.replace(record.trace, stages=stages)
+    inputs = msgspec.structs.replace(record.inputs, residency="dram")
+    return msgspec.structs.replace(record, trace=trace, inputs=inputs)
 
 
 @pytest.mark.parametrize("name", plots.names())
