@@ -192,6 +192,10 @@ def _with_load(measurement: Measurement, channels: tuple[Channel, ...], cpus: in
 def _failure(ending: Ending, phase: str) -> Outcome:
     kind = ending.kind
     reason = ending.reason or "the worker ended without a result"
+    refused = reason.partition("SpecError: ")[2]
+    if kind == "error" and phase == "build" and refused:
+        # A combination that the backend says it cannot build has not failed: it was never there.
+        return Outcome(status="skipped", reason=refused)
     if kind in ("ok", "error"):
         kind = _kind_of(reason)
     return Outcome(

@@ -13,7 +13,7 @@ import msgspec
 
 from bench.records import Case, Limits
 from workloads import backends, presets
-from workloads.spec import MODEL_AXES, TABLE_AXES, ModelSpec, SpecError, unknown, with_axis
+from workloads.spec import MODEL_AXES, TABLE_AXES, ModelSpec, SpecError, bad_value, unknown, with_axis
 
 SWEEPS = Path(presets.__file__).parent.parent / "sweeps"
 CASE_AXES = tuple(f for f in Case.__struct_fields__ if f not in ("model", "code"))
@@ -228,7 +228,7 @@ def _case(fields: Mapping[str, Any]) -> Case:
     except msgspec.ValidationError as error:
         problem, _, path = str(error).partition(" - at `")
         field = path.rstrip("`").removeprefix("$.")
-        raise SpecError(field, fields.get(field), problem) from None
+        raise bad_value(Case, field, fields.get(field), problem) from None
     _check(case)
     return case
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Callable
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
 import msgspec
 
@@ -38,6 +38,14 @@ def unknown(kind: str, name: object, known: list[str], where: str = "") -> SpecE
     near = difflib.get_close_matches(str(name), known, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
     return SpecError(kind, name, f"{hint}known: {', '.join(known) or 'none'}", where)
+
+
+def bad_value(kind: type[msgspec.Struct], field: str, value: object, problem: str) -> SpecError:
+    """The error for a value that a field of `kind` does not take: its choices where it has some, else `problem`."""
+    choices = get_args(get_type_hints(kind).get(field))
+    if choices and all(isinstance(c, str) for c in choices):
+        return unknown(field, value, list(choices))
+    return SpecError(field, value, problem)
 
 
 def _require(condition: bool, field: str, value: object, allowed: str) -> None:
@@ -253,7 +261,7 @@ def _replace(struct: _Spec, changes: dict[str, Any]) -> _Spec:
         if isinstance(error.__cause__, SpecError):
             raise error.__cause__ from None
         field, value = next(iter(changes.items()))
-        raise SpecError(field, value, str(error)) from None
+        raise bad_value(type(struct), field, value, str(error).partition(" - at")[0]) from None
 
 
 def _with_num_tables(spec: ModelSpec, value: Any) -> ModelSpec:

@@ -90,7 +90,8 @@ def _run(run_dir: Path, manifest: Manifest, planned: Sequence[Planned], pool: Po
         with observer(console, planned) as watching:
             records = Runner(run_dir, manifest, pool, watching).run(planned)
     except KeyboardInterrupt:
-        console.print(f"\nstopped; what was measured is kept. Go on with: dlrm-bench sweep --resume {run_dir}")
+        told = f"\nstopped; what was measured is kept. Go on with: dlrm-bench sweep --resume {run_dir}"
+        console.print(told, markup=False, soft_wrap=True)
         return Exit.INTERRUPTED
     _tell(run_dir, manifest, records, as_json)
     return Exit.CASE_FAILED if any(r.outcome.status == "failed" for r in records) else Exit.OK
@@ -105,7 +106,7 @@ def _tell(run_dir: Path, manifest: Manifest, records: Sequence[Record], as_json:
     counts = {s: sum(r.outcome.status == s for r in records) for s in ("ok", "skipped", "failed")}
     for record in records:
         if record.outcome.status == "failed":
-            console.print(f"failed: {record.key}: {record.outcome.reason}", markup=False)
+            console.print(f"failed: {record.key}: {record.outcome.reason}", markup=False, soft_wrap=True)
     console.print(", ".join(f"{n} {status}" for status, n in counts.items()))
     console.print(f"run: {run_dir}\nreport: {path}", markup=False, soft_wrap=True)
     if as_json:

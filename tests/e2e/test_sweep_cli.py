@@ -177,6 +177,15 @@ def test_a_case_that_does_not_fit_is_skipped_with_the_figure(cli: Cli) -> None:
     assert "TiB" in found[1]["reason"]
 
 
+def test_what_a_backend_cannot_build_is_skipped_with_its_reason(cli: Cli) -> None:
+    write_sweep(cli.folder, FAST + '[[grid]]\npreset = "tiny"\n[grid.axes]\nrow_type = ["float32", "int8"]\n')
+    done = cli("sweep", "mine.toml")
+    assert done.returncode == 0, done.stderr
+    found = [r["outcome"] for r in records(run_folder(cli.folder))]
+    assert [o["status"] for o in found] == ["ok", "skipped"]
+    assert "stores float32 rows; try 'tbe_int'" in found[1]["reason"]
+
+
 BAD = {
     "unknown preset": ('[[grid]]\npreset = "papr"\n', [], ["preset", "'papr'", "did you mean 'paper'"]),
     "negative rows": ('[[grid]]\npreset = "tiny"\n[grid.set]\nnum_rows = -5\n', [], ["num_rows", "-5", "from 1"]),

@@ -107,7 +107,9 @@ def test_flags_are_read_as_toml_would(flag: str, expected: tuple[str, list[objec
     [
         ({"batch_size": 0}, "batch_size = 0"),
         ({"batch_size": "many"}, "batch_size = 'many'"),
-        ({"phase": "train"}, "phase = 'train'"),
+        ({"phase": "train"}, "phase = 'train' is not allowed; did you mean 'train_step'"),
+        ({"row_type": "fp32"}, "row_type = 'fp32' is not allowed; .*known: float32, float16, int8"),
+        ({"dtype": 3}, "dtype = 3 is not allowed"),
         ({"device": "gpu"}, "device = 'gpu'"),
         ({"num_threads": -1}, "num_threads = -1"),
         ({"num_tables": 0}, "num_tables = 0"),
