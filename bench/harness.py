@@ -138,9 +138,9 @@ def _run_model(request: Request, emit: Emit) -> Result:
     with gc_off():
         with watch.part("measure"):
             measurement = _measure(step, inputs, request, emit)
+        settings = read_settings(case, torch.is_grad_enabled() and case.phase == "train_step")
         with watch.part("trace"):
             trace = _trace(bundle.model, step, inputs, request, measurement)
-    settings = read_settings(case, torch.is_grad_enabled() and case.phase == "train_step")
     return Result(
         measurement=measurement,
         settings=settings,
@@ -169,6 +169,8 @@ def require_honest(bundle: Any, output: Any) -> None:
 
 def _run_code(request: Request, emit: Emit) -> Result:
     """A user's own step: path.py:function returns a step callable, or that and its Work."""
+    import torch
+
     case, watch = request.case, Stopwatch(emit)
     apply_settings(case)
     with watch.part("build"):
@@ -176,7 +178,7 @@ def _run_code(request: Request, emit: Emit) -> Result:
         step, work = made if isinstance(made, tuple) else (made, None)
     with gc_off(), watch.part("measure"):
         measurement = _measure(lambda _: step(), [None], request, emit)
-    settings = read_settings(case, True)
+        settings = read_settings(case, torch.is_grad_enabled())
     return Result(measurement=measurement, settings=settings, costs=watch.costs(), work=work)
 
 
@@ -361,10 +363,18 @@ def read_settings(case: Case, grad_mode: bool) -> Settings:
         anon_huge_bytes=_anon_huge_bytes(),
         matmul_precision=torch.get_float32_matmul_precision(),
         tf32=case.device.startswith("cuda") and torch.backends.cuda.matmul.allow_tf32,
-        flush_denormal=False,
-        inference_mode=False,
+        flush_denormal=_flushes_denormals(),
+        inference_mode=torch.is_inference_mode_enabled(),
         grad_mode=grad_mode,
+        gc_disabled=not gc.isenabled(),
     )
+
+
+def _flushes_denormals() -> bool:
+    """torch can set it but not say it: a product whose result is denormal tells."""
+    import torch
+
+    return not bool((torch.tensor([1e-30]) * 1e-10).any())
 
 
 def _read_text(path: str) -> str:

@@ -99,8 +99,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     inference_mode: bool
     grad_mode: bool
     index_dtype: str = "int64"
-    gc_disabled: bool = True
-    bounds_check: str = "none"
+    gc_disabled: bool = False
 
 
 class InputStats(msgspec.Struct, frozen=True, kw_only=True):

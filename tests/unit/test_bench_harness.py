@@ -105,6 +105,18 @@ def test_threads_are_as_asked() -> None:
         torch.set_num_threads(before)
 
 
+def test_settings_are_read_back_and_not_assumed() -> None:
+    import torch
+
+    found = run(request())[0].settings
+    assert (found.flush_denormal, found.inference_mode, found.gc_disabled) == (False, False, True)
+    if torch.set_flush_denormal(True):
+        try:
+            assert run(request())[0].settings.flush_denormal
+        finally:
+            torch.set_flush_denormal(False)
+
+
 def test_users_code_may_come_with_or_without_work(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(
         "from workloads.work import StageWork, Work\n"

@@ -130,7 +130,7 @@ def test_rows_scale_is_recorded_and_shrinks_every_table() -> None:
 
 def test_a_preset_asked_for_as_a_sweep_says_what_to_do() -> None:
     with pytest.raises(SpecError, match="that is a preset"):
-        load_sweep("paper_") if "paper" in sweep_names() else load_sweep("kaggle")
+        load_sweep("kaggle")
 
 
 def test_user_code_needs_a_file_and_a_function() -> None:
