@@ -223,6 +223,39 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     costs: Costs | None = None
 
 
+class QualityPoint(msgspec.Struct, frozen=True, kw_only=True):
+    """Quality on held-out samples after training on `samples` samples in `train_s` seconds."""
+
+    samples: int
+    train_s: float
+    log_loss: float
+    auc: float
+
+
+class QualityTrial(msgspec.Struct, frozen=True, kw_only=True):
+    """One model trained on one synthetic click log from one seed. One line of quality.jsonl.
+
+    log: planted (labels depend on pairwise interactions of known strength) or control (on no interaction).
+    bayes_log_loss: log loss of the true probabilities on the same held-out samples, the least that any model can
+    expect; prior_log_loss: that of always predicting the base rate. budget_flops: the forward FLOPs per sample that
+    the model was sized for, None where its size follows from the log. The last point of `curve` is the result.
+    """
+
+    schema_version: int
+    key: str
+    log: Literal["planted", "control"]
+    model: ModelSpec
+    seed: int
+    budget_flops: float | None
+    outcome: Outcome
+    params: int = 0
+    flops_per_sample_forward: float = 0.0
+    bayes_log_loss: float | None = None
+    bayes_auc: float | None = None
+    prior_log_loss: float | None = None
+    curve: tuple[QualityPoint, ...] = ()
+
+
 class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How long and how precisely each case is measured."""
 
