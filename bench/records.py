@@ -161,8 +161,8 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
     """The timed part of a case.
 
     times_s: mean step time of each repeat. event_times_s: the same by device events (CUDA), else empty.
-    step_times_s: single steps (at most 20,000 kept, in order) for latency percentiles. started_s: start of each
-    repeat relative to the first, which began at origin_s on the host's monotonic clock (telemetry shares it).
+    step_times_s: single steps for latency percentiles (at most 4,000, evenly spread over the run). started_s: start
+    of each repeat relative to the first, which began at origin_s on the host's monotonic clock (telemetry shares it).
     stopped_by: precision, time_budget or max_repeats. flags: what limits trust, as code words (not_steady,
     imprecise, page_faults, bimodal, host_bound).
     """

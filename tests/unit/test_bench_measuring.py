@@ -7,7 +7,7 @@ import time
 import pytest
 
 from bench.clocks import CudaClock, HostClock
-from bench.measuring import measure
+from bench.measuring import measure, spread_evenly
 from bench.records import Limits
 from bench.stopping import Precision, Warmup
 from tests.fakes import FakeClock, FakeCuda
@@ -126,3 +126,12 @@ def test_steps_that_fault_memory_in_again_and_again_are_flagged() -> None:
     found = measure(step, [0], HostClock(), Limits(budget_s=0.2, min_repeat_s=0.01))
     assert "page_faults" in found.flags
     assert "page_faults" not in measure(nothing, [0], HostClock(), Limits(budget_s=0.05, min_repeat_s=0.01)).flags
+
+
+def test_single_steps_are_kept_from_the_whole_run_and_in_order():
+    kept = spread_evenly([i * 1e-6 for i in range(10_001)], 4_000)
+    assert len(kept) <= 4_000
+    assert kept[0] == 0
+    assert kept[-1] > 0.0099
+    assert list(kept) == sorted(kept)
+    assert spread_evenly([1.23456789012e-05], 4_000) == (1.2346e-05,)
