@@ -428,7 +428,7 @@ def write_report(path: Path, manifest: Manifest, records: Sequence[Record], run_
 
     `run_dir` is the run's folder where the report is not written into it; traces found there are linked.
     """
-    from bench.store import write_atomic
+    from profiles.atomic_file import write_atomically
 
     home = run_dir or path.parent
     machine = manifest.machine
@@ -436,8 +436,8 @@ def write_report(path: Path, manifest: Manifest, records: Sequence[Record], run_
     linked = {p for p in paths if home == path.parent and _inside(home, p)}
     report = build_report(manifest, records, machine, run_dir=str(home), traces=linked)
     pictures = draw_pictures(records, machine)
-    write_atomic(path.with_suffix(".md"), render_markdown(report).encode())
-    write_atomic(path, render_html(report, pictures).encode())
+    write_atomically(path.with_suffix(".md"), render_markdown(report).encode())
+    write_atomically(path, render_html(report, pictures).encode())
     return path
 
 

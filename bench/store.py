@@ -19,6 +19,7 @@ import msgspec
 
 from bench.errors import SchemaError, UsageError
 from bench.records import SCHEMA_VERSION, Manifest, Record
+from profiles.atomic_file import write_atomically
 
 MANIFEST = "run.json"
 RECORDS = "records.jsonl"
@@ -42,19 +43,9 @@ def new_run_dir(root: Path, name: str) -> Path:
     return run_dir
 
 
-def write_atomic(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all, and have it on disk before returning."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-
-
 def write_manifest(run_dir: Path, manifest: Manifest) -> None:
     """Write run.json."""
-    write_atomic(run_dir / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest), indent=1))
+    write_atomically(run_dir / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest), indent=1))
 
 
 def read_manifest(run_dir: Path) -> Manifest:

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from profiles.machine_store import write_atomically
+from profiles.atomic_file import write_atomically
 
 
 def capture(

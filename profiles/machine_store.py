@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
 
+from profiles.atomic_file import write_atomically
 from profiles.machine import Ceilings
 
 STORE_SCHEMA = 1
@@ -74,17 +74,3 @@ def save_ceilings(fingerprint_hash: str, ceilings: Ceilings) -> Path:
     stored = StoredMachine(schema_version=STORE_SCHEMA, fingerprint=fingerprint_hash, ceilings=kept)
     write_atomically(path, msgspec.json.format(msgspec.json.encode(stored), indent=1))
     return path
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that a reader, or a crash, sees the old content or the new one and nothing between."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(path)
-    finally:
-        Path(name).unlink(missing_ok=True)
