@@ -1,0 +1,151 @@
+"""Do three ways of timing agree? `python -m tools.agreement [--alternations 10] [--seed 1]`
+
+On embedding, MLP and DLRM steps of about 0.5 to 20 ms, forward and train, one worker process times the same step by a
+bare loop, by torch.utils.benchmark's Timer.blocked_autorange, and by ours with telemetry off and on, in a new random
+order in each alternation. Prints the ratios of the medians over the alternations to the bare loop's (1.000: no
+difference), and that of telemetry on to off.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import time
+from collections.abc import Callable, Sequence
+from itertools import cycle, islice
+from statistics import median
+from typing import Any
+
+import msgspec
+
+from bench.environment import environment
+from bench.forkserver import Emit
+from bench.pool import Pool
+from bench.records import Limits
+from bench.watching import Watch
+
+SMALL = {"num_rows": 200_000, "pooling_factor": 5}
+CASES = (
+    ("tbe_default", "fused_bag", "forward", {"num_tables": 8, "num_rows": 200_000, "dim": 64}, 256),
+    ("tbe_default", "tbe", "train_step", {"num_tables": 8, "num_rows": 200_000, "dim": 64}, 256),
+    ("param_dlrm", "fused_bag", "forward", {"num_tables": 2, "num_rows": 1000, "pooling_factor": 1}, 16),
+    ("param_dlrm", "fused_bag", "train_step", {"num_tables": 2, "num_rows": 1000, "pooling_factor": 1}, 16),
+    ("paper", "fused_bag", "forward", SMALL, 128),
+    ("paper", "tbe", "train_step", SMALL, 64),
+    ("tiny", "bag", "forward", {}, 2048),
+)
+LIMITS = Limits(budget_s=1.0, min_repeats=10)
+SIDES = ("bare", "timer", "ours", "ours_watched")
+
+
+def bare_loop(step: Callable[[Any], object], inputs: Sequence[Any]) -> float:
+    """Median over repeats of the mean step time, with nothing but two time stamps around each repeat."""
+    feed, times = cycle(inputs), []
+    steps = _steps_for(step, feed)
+    ends = time.perf_counter() + LIMITS.budget_s
+    while time.perf_counter() < ends or len(times) < LIMITS.min_repeats:
+        chosen = list(islice(feed, steps))
+        began = time.perf_counter()
+        for item in chosen:
+            step(item)
+        times.append((time.perf_counter() - began) / steps)
+    return median(times)
+
+
+def _steps_for(step: Callable[[Any], object], feed: cycle[Any]) -> int:
+    began = time.perf_counter()
+    for item in islice(feed, 3):
+        step(item)
+    return max(1, round(LIMITS.min_repeat_s * 3 / (time.perf_counter() - began)))
+
+
+def torch_timer(step: Callable[[Any], object], inputs: Sequence[Any]) -> float:
+    """Median of torch.utils.benchmark's Timer.blocked_autorange over the same time."""
+    import torch
+    from torch.utils.benchmark import Timer
+
+    feed = cycle(inputs)
+    timer = Timer("step(next(feed))", globals={"step": step, "feed": feed}, num_threads=torch.get_num_threads())
+    return float(timer.blocked_autorange(min_run_time=LIMITS.budget_s).median)
+
+
+def job(payload: bytes, emit: Emit) -> None:
+    """One case, all sides in each alternation; emits one reading per side."""
+    import os
+
+    from bench.clocks import HostClock
+    from bench.harness import gc_off
+    from bench.measuring import measure
+    from bench.sweep_spec import make_case
+    from workloads import steps
+    from workloads.batch import make_batch
+
+    preset, backend, phase, settings, batch_size, alternations, seed = msgspec.json.decode(payload)
+    case = make_case(preset, None, settings | {"backend": backend, "phase": phase, "batch_size": batch_size})
+    bundle = steps.build_model(case.model, backend=backend, phase=phase)
+    inputs = [bundle.prepare(make_batch(case.model, batch_size, 0, n)) for n in range(16)]
+    step = steps.make_step(bundle)
+
+    def ours() -> float:
+        return median(measure(step, inputs, HostClock(), LIMITS).times_s)
+
+    def watched() -> float:
+        emit("measuring", {"pid": os.getpid()})
+        found = ours()
+        emit("measured", {})
+        return found
+
+    ways = dict(
+        zip(
+            SIDES,
+            (lambda: bare_loop(step, inputs), lambda: torch_timer(step, inputs), ours, watched),
+            strict=True,
+        )
+    )
+    chance = random.Random(seed)
+    with gc_off():
+        ours()
+        for _ in range(alternations):
+            for side in chance.sample(SIDES, len(SIDES)):
+                emit("reading", {"side": side, "step_s": ways[side]()})
+
+
+def measured(pool: Pool, case: Sequence[Any], alternations: int, seed: int) -> dict[str, float]:
+    """Median step time of each side, in seconds."""
+    readings: dict[str, list[float]] = {side: [] for side in SIDES}
+    watch: list[Watch] = []
+
+    def on_event(kind: str, body: dict[str, Any]) -> None:
+        if kind == "reading":
+            readings[body["side"]].append(body["step_s"])
+            return
+        if kind == "measuring":
+            watch.append(Watch("cpu", lambda _: None))
+        watch[-1](kind, body)
+
+    server = pool.server(environment("pinned", True))
+    ending = server.run("tools.agreement:job", [*case, alternations, seed], on_event, 1200)
+    if ending.kind != "ok":
+        raise SystemExit(ending.log)
+    return {side: median(found) for side, found in readings.items()}
+
+
+def main() -> None:
+    """Print one line per case."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--alternations", type=int, default=10)
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    with Pool() as pool:
+        for case in CASES:
+            found = measured(pool, case, options.alternations, options.seed)
+            bare, on_off = found["bare"], found["ours_watched"] / found["ours"]
+            print(
+                f"{case[0]:12} {case[1]:10} {case[2]:11} bare {bare * 1e3:7.3f} ms  timer/bare "
+                f"{found['timer'] / bare:.4f}  ours/bare {found['ours'] / bare:.4f}  telemetry on/off {on_off:.4f}",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()
