@@ -12,7 +12,7 @@ from bench import store
 from bench.commands.machine import with_ceilings
 from bench.commands.output import print_json, print_table, stderr
 from bench.errors import Exit, UsageError
-from bench.plan import Planned, Surroundings, gib, plan
+from bench.plan import Planned, Surroundings, gib, plan, require_runnable
 from bench.pool import Pool
 from bench.progress import observer, seconds
 from bench.records import Case, Limits, Manifest, Record
@@ -57,6 +57,7 @@ def run_sweep(options: SweepOptions) -> int:
     if options.plan:
         _print_plan(planned, limits, options.as_json)
         return Exit.OK
+    require_runnable(planned)
     _require_writable(options.out)
     with store.machine_lock(), Pool() as pool:
         devices = sorted({_device(c) for c in resolved})
@@ -75,6 +76,7 @@ def _resume(options: SweepOptions, run_dir: Path) -> int:
     manifest = store.read_manifest(run_dir)
     machine = identify()
     check_resumable(run_dir, manifest, machine)
+    _require_same_files(run_dir, manifest)
     planned = plan(manifest.cases, manifest.limits, surroundings(machine))
     if options.plan:
         done = {r.key for r in store.read_records(run_dir)}
@@ -82,6 +84,15 @@ def _resume(options: SweepOptions, run_dir: Path) -> int:
         return Exit.OK
     with store.machine_lock(), Pool() as pool:
         return _run(run_dir, manifest, planned, pool, options.as_json)
+
+
+def _require_same_files(run_dir: Path, manifest: Manifest) -> None:
+    from workloads.inputs import changed
+
+    reasons = {changed(c.model): None for c in manifest.cases if c.model}
+    told = [reason for reason in reasons if reason]
+    if told:
+        raise UsageError(f"{run_dir}: cannot be resumed, the lookups to replay are not there: {'; '.join(told)}")
 
 
 def _run(run_dir: Path, manifest: Manifest, planned: Sequence[Planned], pool: Pool, as_json: bool) -> int:
