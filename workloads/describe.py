@@ -59,11 +59,14 @@ def memory_needed(
     """Bytes that one case needs, by part; one batch of inputs (a rotation holds several).
 
     `reference_check` is what the float64 comparison adds before timing. An estimate from shapes: allocator slack,
-    libraries and the interpreter (about 0.5 GiB) come on top. Raises SpecError for an unknown dtype or phase.
+    libraries and the interpreter (about 0.5 GiB) come on top.
+    Raises SpecError for an unknown dtype or phase, and for a spec its variant cannot build.
     """
     if dtype not in DTYPE_BYTES:
         raise SpecError("dtype", dtype, f"known: {', '.join(DTYPE_BYTES)}")
     training, dense_bytes = is_training(phase), DTYPE_BYTES[dtype]
+    # Says what of the spec its variant cannot build, which is to be known before anything is.
+    models.count_work(spec, batch_size, phase, expected_touch(spec, batch_size))
     variant = models.load(spec.variant)
     dense = variant.dense_parameters(spec) * dense_bytes
     activations = batch_size * variant.activations_per_sample(spec) * dense_bytes

@@ -139,7 +139,7 @@ def _resolve(options: SweepOptions) -> tuple[str, tuple[Case, ...], Limits]:
 def surroundings(machine: Machine) -> Surroundings:
     """What can run on this machine now."""
     from profiles.probes.memory import available_bytes
-    from workloads.backends import load as load_backend
+    from workloads.backends import refusal
     from workloads.describe import memory_needed
 
     def unavailable(case: Case) -> str | None:
@@ -147,7 +147,15 @@ def surroundings(machine: Machine) -> Surroundings:
             return f"device {case.device}: no CUDA GPU on this machine"
         if case.model is None:
             return None
-        return load_backend(case.backend).available(case.device, case.phase, case.optimizer)
+        refused = refusal(
+            case.backend,
+            case.model.tables,
+            device=case.device,
+            dtype=case.dtype,
+            phase=case.phase,
+            optimizer=case.optimizer,
+        )
+        return None if refused is None else refused.allowed if refused.field == "backend" else str(refused)
 
     def needed(case: Case) -> dict[str, int]:
         if case.model is None:
