@@ -23,7 +23,19 @@ from bench.clocks import Clock, CudaClock, HostClock, Step
 from bench.environment import in_force
 from bench.forkserver import Emit
 from bench.measuring import measure
-from bench.records import Case, Check, Costs, InputStats, Limits, Measurement, Settings, StageTime, TraceSummary
+from bench.records import (
+    Case,
+    Check,
+    Costs,
+    InputStats,
+    Limits,
+    Measurement,
+    Replayed,
+    Settings,
+    StageTime,
+    TraceSummary,
+)
+from workloads.batch import Achieved, Batch
 from workloads.spec import ModelSpec
 from workloads.work import STAGES, TableTouch, Work
 
@@ -103,6 +115,7 @@ def _run_model(request: Request, emit: Emit) -> Result:
     import torch
 
     from workloads import batch as batches
+    from workloads import inputs as sources
     from workloads import models, reference, steps
 
     case, watch = request.case, Stopwatch(emit)
@@ -122,9 +135,9 @@ def _run_model(request: Request, emit: Emit) -> Result:
             num_threads=threads,
         )
     with watch.part("inputs"):
-        made = [batches.make_batch(spec, case.batch_size, case.seed, number) for number in range(num_batches(request))]
+        made, wrapped = sources.make_inputs(spec, case.batch_size, case.seed, num_batches(request))
         touches = batches.touch(spec, made)
-        stats = input_stats(spec, made, touches, request.llc_bytes)
+        stats = input_stats(spec, made, touches, request.llc_bytes, wrapped=wrapped)
         inputs = [bundle.prepare(batch) for batch in made]
     with watch.part("check"):
         checked = reference.check(bundle, made[0])
@@ -292,14 +305,14 @@ def num_batches(request: Request) -> int:
     Enough that their distinct rows exceed four last-level caches, or that nearly every row has been touched, or that
     no step of the whole measurement would meet a batch again; bounded by memory and by the time to make them.
     """
-    from workloads.indices import expected_unique
+    from workloads import inputs
 
     case, limits, spec = request.case, request.limits, request.case.model
     if spec is None or case.cache_mode == "hot":
         return 1
     llc_bytes = request.llc_bytes or UNKNOWN_LLC_BYTES
     lookups = case.batch_size * spec.lookups_per_sample
-    unique_bytes = sum(expected_unique(t, case.batch_size * t.pooling_factor) * t.row_bytes for t in spec.tables)
+    unique_bytes = inputs.unique_bytes(spec, case.batch_size)
     enough = math.ceil(LLC_MULTIPLE * llc_bytes / max(unique_bytes, 1))
     covering = math.ceil(max(COVERAGE_LOOKUPS * t.num_rows / (case.batch_size * t.pooling_factor) for t in spec.tables))
     batch_bytes = 2 * 8 * lookups + 4 * case.batch_size * (spec.num_dense + 1)
@@ -307,7 +320,9 @@ def num_batches(request: Request) -> int:
     return max(2, min(enough, covering, int(affordable)))
 
 
-def input_stats(spec: ModelSpec, made: Sequence[Any], touches: Sequence[TableTouch], llc_bytes: int) -> InputStats:
+def input_stats(
+    spec: ModelSpec, made: Sequence[Batch], touches: Sequence[TableTouch], llc_bytes: int, *, wrapped: bool = False
+) -> InputStats:
     """What the inputs really are; residency compares the bytes they touch with the last-level cache."""
     from workloads.batch import achieved
 
@@ -327,6 +342,34 @@ def input_stats(spec: ModelSpec, made: Sequence[Any], touches: Sequence[TableTou
         rotation_unique_bytes=touched,
         llc_bytes=llc_bytes,
         residency=residency(touched, llc_bytes),
+        **_distances(found),
+        replay=_replayed(spec, made, wrapped),
+    )
+
+
+def _distances(found: Sequence[Achieved]) -> dict[str, Any]:
+    """Of the tables whose draws can be compared, the one that is farthest from its law for its number of draws."""
+
+    def farthest(field: str, number: str) -> dict[str, Any]:
+        known = [(getattr(a, field), getattr(a, number)) for a in found if getattr(a, field) is not None]
+        ks, n = max(known, key=lambda pair: pair[0] * math.sqrt(pair[1]), default=(None, 0))
+        return {field: ks, number: n}
+
+    return farthest("index_ks", "index_ks_lookups") | farthest("length_ks", "length_ks_bags")
+
+
+def _replayed(spec: ModelSpec, made: Sequence[Batch], wrapped: bool) -> Replayed | None:
+    from workloads.inputs import rows_remapped_frac
+
+    if spec.captured is None:
+        return None
+    return Replayed(
+        file=Path(spec.replay).name,
+        digest=spec.captured.digest,
+        samples=spec.captured.samples,
+        tables=spec.captured.tables,
+        remapped_frac=rows_remapped_frac(made),
+        wrapped=wrapped,
     )
 
 

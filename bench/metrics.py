@@ -366,6 +366,14 @@ METRICS: tuple[Metric, ...] = (
         _of_inputs("rotation_unique_bytes"),
         "distinct rows over all rotated batches, in bytes",
     ),
+    Metric(
+        "index_ks",
+        "",
+        "none",
+        _of_inputs("index_ks"),
+        "Kolmogorov-Smirnov distance of the indices from the asked law; about 1/sqrt(n) where n of them follow",
+    ),
+    Metric("length_ks", "", "none", _of_inputs("length_ks"), "the same of the bags' lengths"),
     Metric("first_call_s", "s", "lower", _measured(lambda m: m.first_call_s), "first step, before any warm-up"),
     Metric(
         "profiler_overhead_ratio",
@@ -467,7 +475,7 @@ def _beats_launch(record: Record, machine: Machine) -> str | None:
 
 
 def rows(records: Sequence[Record], machine: Machine) -> list[dict[str, Any]]:
-    """Per record {key, case, outcome, metrics, stages} as plain JSON types."""
+    """Per record {key, case, outcome, metrics, stages, inputs} as plain JSON types."""
     return [
         {
             "key": record.key,
@@ -475,6 +483,7 @@ def rows(records: Sequence[Record], machine: Machine) -> list[dict[str, Any]]:
             "outcome": msgspec.to_builtins(record.outcome),
             "metrics": compute(record, machine),
             "stages": stages(record, machine),
+            "inputs": msgspec.to_builtins(record.inputs),
         }
         for record in records
     ]

@@ -6,11 +6,13 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from bench.errors import UsageError
 from bench.records import Case, Limits
 
 FILL_BYTES_PER_S = 1.5e9
 FIXED_S = 0.3
 MEMORY_SHARE = 0.9
+MAX_REASONS = 5
 
 
 class Planned(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,6 +37,17 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
 def plan(cases: Sequence[Case], limits: Limits, around: Surroundings) -> list[Planned]:
     """The cases with what each needs; nothing is run."""
     return [_plan_one(case, limits, around) for case in cases]
+
+
+def require_runnable(planned: Sequence[Planned]) -> None:
+    """Raise UsageError where no case can run: with nothing to measure, the reasons are all there is to say."""
+    if not planned or not all(p.skip_reason for p in planned):
+        return
+    reasons = list(dict.fromkeys(str(p.skip_reason) for p in planned))
+    told = "\n  ".join(reasons[:MAX_REASONS])
+    more = f"\n  and {len(reasons) - MAX_REASONS} reasons more: see --plan" if len(reasons) > MAX_REASONS else ""
+    number = "the case" if len(planned) == 1 else f"none of the {len(planned)} cases"
+    raise UsageError(f"{number} can{'not' if len(planned) == 1 else ''} run here:\n  {told}{more}")
 
 
 def _plan_one(case: Case, limits: Limits, around: Surroundings) -> Planned:

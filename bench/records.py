@@ -6,7 +6,7 @@ A Record keeps raw times; every statistic is a formula over it (bench/metrics.py
 from __future__ import annotations
 
 import hashlib
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -45,13 +45,23 @@ class Case(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     huge_pages: bool = True
     seed: int = 0
 
+    def _identity(self) -> dict[str, Any]:
+        plain: dict[str, Any] = msgspec.to_builtins(self)
+        return plain if plain["model"] is None else plain | {"model": _model_identity(plain["model"])}
+
     def key(self) -> str:
         """Identity of the case: readable words and a hash of every field."""
-        digest = hashlib.sha256(msgspec.json.encode(self, order="deterministic")).hexdigest()[:8]
+        digest = hashlib.sha256(msgspec.json.encode(self._identity())).hexdigest()[:8]
         if self.model is None:
             return f"{(self.code or 'code').rpartition(':')[2]}-{digest}"
         phase = "train" if self.phase == "train_step" else "fwd"
         return f"{self.model.name}-{_shape(self.model)}-{self.backend}-{phase}-b{self.batch_size}-{digest}"
+
+
+def _model_identity(model: dict[str, Any]) -> dict[str, Any]:
+    """A replayed file counts by its content, wherever it lies; cases without one keep the keys they always had."""
+    dropped = ("replay",) if model["captured"] else ("replay", "remap", "captured")
+    return {field: value for field, value in model.items() if field not in dropped}
 
 
 def _shape(model: ModelSpec) -> str:
@@ -102,11 +112,29 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     gc_disabled: bool = False
 
 
+class Replayed(msgspec.Struct, frozen=True, kw_only=True):
+    """What was replayed: the file's name, its content's digest, its samples and tables.
+
+    remapped_frac: share of lookups whose row the table does not have, folded into it (row modulo num_rows). wrapped:
+    the file had fewer batches than the rotation asks for, so that steps meet the same lookups again sooner.
+    """
+
+    file: str
+    digest: str
+    samples: int
+    tables: int
+    remapped_frac: float
+    wrapped: bool
+
+
 class InputStats(msgspec.Struct, frozen=True, kw_only=True):
     """What the inputs of a case really were, against the asked law.
 
     unique_frac = distinct rows / lookups of one batch; rotation_unique_bytes = bytes of distinct rows over all
-    `num_batches`; residency compares that with the last-level cache.
+    `num_batches`; residency compares that with the last-level cache. index_ks and length_ks are Kolmogorov-Smirnov
+    distances from the asked laws, of the table that is farthest for its number of draws: index_ks_lookups lookups
+    (evenly spaced, where a table has more) and length_ks_bags bags. About 1/sqrt(n) where n draws follow the law; None
+    where no table has independent draws of a law. replay is None where lookups were drawn.
     """
 
     num_batches: int
@@ -119,6 +147,11 @@ class InputStats(msgspec.Struct, frozen=True, kw_only=True):
     rotation_unique_bytes: int
     llc_bytes: int
     residency: Literal["dram", "mixed", "cache", "unknown"]
+    index_ks: float | None = None
+    index_ks_lookups: int = 0
+    length_ks: float | None = None
+    length_ks_bags: int = 0
+    replay: Replayed | None = None
 
 
 class Check(msgspec.Struct, frozen=True, kw_only=True):

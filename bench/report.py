@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import math
 import re
 import shlex
 from collections import Counter
@@ -39,6 +40,7 @@ SHOWN = (
     ("spread_frac", "Spread"),
     ("num_repeats", "Repeats"),
     ("peak_rss_bytes", "Peak RSS"),
+    ("index_ks", "Index KS"),
 )
 ABOUT_SHARE = "share of the embedding stage in the profiled step"
 CONVENTIONS = (
@@ -262,14 +264,40 @@ def _row(record: Record, machine: Machine, names: Mapping[str, str], traces: Col
     assert record.measurement is not None
     values = metrics.compute(record, machine)
     path = record.trace.path if record.trace else None
-    residency = (record.inputs.residency,) if record.inputs and record.inputs.residency == "cache" else ()
     return CaseRow(
         key=record.key,
         label=names[record.key],
-        flags=(*(f.replace("_", " ") for f in record.measurement.flags), *residency),
+        flags=(*(f.replace("_", " ") for f in record.measurement.flags), *_input_flags(record)),
         cells=tuple(_cell(name, record, values) for name, _ in SHOWN),
         trace=quote(path) if path in traces and path else None,
     )
+
+
+KS_CHANCE = 0.001
+"""A distance from the law that inputs drawn from it would exceed more rarely than this is told beside the case."""
+
+
+def _input_flags(record: Record) -> list[str]:
+    """What a reader must know of the inputs: rows from the cache, a file, folded rows, a law not followed."""
+    found = record.inputs
+    if found is None:
+        return []
+    replay = found.replay
+    told = {
+        "cache": found.residency == "cache",
+        "replay": replay is not None,
+        "replay wrapped": replay is not None and replay.wrapped,
+        f"{percent(replay.remapped_frac)} of rows folded" if replay else "": bool(replay and replay.remapped_frac),
+        "off the index law": _is_off(record, found.index_ks, found.index_ks_lookups),
+        "off the length law": _is_off(record, found.length_ks, found.length_ks_bags),
+    }
+    return [flag for flag, holds in told.items() if holds]
+
+
+def _is_off(record: Record, distance: float | None, draws: int) -> bool:
+    """Kolmogorov's bound on the largest distance of as many tables as the model has."""
+    tables = len(record.case.model.tables) if record.case.model else 1
+    return distance is not None and distance > math.sqrt(math.log(2 * tables / KS_CHANCE) / (2 * draws))
 
 
 def _cell(name: str, record: Record, values: Mapping[str, Any]) -> Cell:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from bench.records import Case, Record
 from bench.report_format import count, short
@@ -59,7 +60,8 @@ def axes_of(case: Case) -> Axes:
 def _model_axes(model: ModelSpec) -> Axes:
     tables = model.tables
     number = len(tables)
-    return {
+    replayed: Axes = {"replay": Path(model.replay).name} if model.replay else {}
+    return replayed | {
         "model": model.name,
         "rows": round(model.table_rows / number),
         "dim": round(sum(t.dim for t in tables) / number),

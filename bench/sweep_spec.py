@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from bench.records import Case, Limits
-from workloads import backends, presets
+from workloads import backends, inputs, presets
 from workloads.spec import MODEL_AXES, TABLE_AXES, ModelSpec, SpecError, bad_value, unknown, with_axis
 
 SWEEPS = Path(presets.__file__).parent.parent / "sweeps"
@@ -193,7 +193,10 @@ def _grid_cases(grid: Grid) -> Iterable[Case]:
 
 
 def make_case(preset: str | None, code: str | None, settings: Mapping[str, Scalar]) -> Case:
-    """One case: a preset or a user's `path.py:function`, settings applied in the order given. Raises SpecError."""
+    """One case: a preset or a user's `path.py:function`, settings applied in the order given.
+
+    A file to replay is read here, once for all cases with the same tables. Raises SpecError.
+    """
     settings = dict(settings)
     preset = str(settings.pop("preset", preset or "")) or None
     if (preset is None) == (code is None):
@@ -210,7 +213,8 @@ def make_case(preset: str | None, code: str | None, settings: Mapping[str, Scala
     for name, value in rest.items():
         spec = with_axis(spec, name, value)
     presets.check_names(spec)
-    return _case({"model": spec, "batch_size": chosen.batch_size} | fields)
+    case = _case({"model": spec, "batch_size": chosen.batch_size} | fields)
+    return msgspec.structs.replace(case, model=inputs.bind(spec, case.batch_size))
 
 
 def _code(code: str | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +24,8 @@ Singles = NDArray[np.float32]
 # takes a number that no table has rather than leaving the place out.
 _INDICES, _LENGTHS, _WEIGHTS, _DENSE, _LABELS = range(1, 6)
 _NO_TABLE = 2**32 - 1
-KS_SAMPLE = 1_000_000
+KS_LOOKUPS, KS_LEAST, KS_ALL = 1 << 16, 1 << 12, 1 << 20
+"""Lookups compared with the law: at most so many of a table, and of all tables (but for the least of each)."""
 
 
 class TableInput(NamedTuple):
@@ -40,7 +42,8 @@ class Batch:
 
     dense (B, num_dense) float32 in [0, 1); indices (N,) int64, all of table 0 first; offsets (T*B+1,) int64: bag
     t*B + b is indices[offsets[t*B+b] : offsets[t*B+b+1]]; labels (B,) float32 of 0 and 1; weights (N,) float32 in
-    [0.5, 1.5) where a table is weighted (1 for the others), else None.
+    [0.5, 1.5) where a table is weighted (1 for the others), else None. remapped: replayed lookups of rows that their
+    table does not have, folded into it.
     """
 
     dense: Singles
@@ -50,6 +53,7 @@ class Batch:
     weights: Singles | None
     seed: int
     number: int
+    remapped: int = 0
 
     @property
     def batch_size(self) -> int:
@@ -74,8 +78,11 @@ def make_batch(
 ) -> Batch:
     """Batch number `batch_number` of `seed`; the same on any number of threads.
 
-    Raises SpecError for a batch size or seed out of range and for unknown laws.
+    Raises SpecError for a batch size or seed out of range and for unknown laws; lookups that are replayed are not drawn
+    here (workloads.inputs).
     """
+    if spec.replay:
+        raise SpecError("replay", spec.replay, "batches of a file, which workloads.inputs makes")
     _require_whole("batch_size", batch_size, 1)
     _require_whole("seed", seed, 0)
     _require_whole("batch_number", batch_number, 0)
@@ -204,8 +211,9 @@ class Achieved(msgspec.Struct, frozen=True, kw_only=True):
 
     unique_frac: distinct rows over lookups, all batches together. length_mean, length_p99: rows per bag.
     top1_frac: share of lookups that go to the most popular 1 % of the table's rows (at least one row).
-    index_ks: Kolmogorov-Smirnov distance of (up to a million) indices from the asked law; None where the law's lookups
-    are not independent draws.
+    index_ks: Kolmogorov-Smirnov distance of `index_ks_lookups` indices, evenly spaced, from the asked law; None where
+    lookups are replayed or the law's are not independent draws. length_ks: that of all `length_ks_bags` lengths; None
+    where they are fixed or replayed.
     """
 
     unique_frac: float
@@ -213,15 +221,24 @@ class Achieved(msgspec.Struct, frozen=True, kw_only=True):
     length_p99: float
     top1_frac: float
     index_ks: float | None = None
+    index_ks_lookups: int = 0
+    length_ks: float | None = None
+    length_ks_bags: int = 0
 
 
 def achieved(spec: ModelSpec, batches: Sequence[Batch]) -> tuple[Achieved, ...]:
     """Statistics of each table's inputs over `batches`."""
     seed = batches[0].seed
-    return tuple(_achieved_table(t, (seed, i), [b.table(i) for b in batches]) for i, t in enumerate(spec.tables))
+    most = min(KS_LOOKUPS, max(KS_LEAST, KS_ALL // len(spec.tables)))
+    # Hashed pairs are no draws of their table's law.
+    derived = len(spec.tables) - 1 if pairs.has_pairs(spec) else None
+    return tuple(
+        _achieved_table(t, (seed, i), [b.table(i) for b in batches], 0 if i == derived else most)
+        for i, t in enumerate(spec.tables)
+    )
 
 
-def _achieved_table(table: TableSpec, seed: tuple[int, int], parts: list[TableInput]) -> Achieved:
+def _achieved_table(table: TableSpec, seed: tuple[int, int], parts: list[TableInput], most: int) -> Achieved:
     num_rows = table.num_rows
     rows = np.concatenate([p.indices for p in parts])
     per_bag = np.concatenate([np.diff(p.offsets) for p in parts])
@@ -231,10 +248,14 @@ def _achieved_table(table: TableSpec, seed: tuple[int, int], parts: list[TableIn
     counts = counts[counts > 0]
     top = min(counts.size, max(1, num_rows // 100))
     hottest = np.partition(counts, counts.size - top)[counts.size - top :]
+    compared = rows[:: math.ceil(rows.size / most)] if most else rows[:0]
     return Achieved(
         unique_frac=counts.size / rows.size,
         length_mean=float(per_bag.mean()),
         length_p99=float(np.quantile(per_bag, 0.99)),
         top1_frac=float(hottest.sum()) / rows.size,
-        index_ks=indices.distance(table, rows[:: max(1, rows.size // KS_SAMPLE)], seed),
+        index_ks=indices.distance(table, compared, seed),
+        index_ks_lookups=compared.size,
+        length_ks=lengths.distance(table, per_bag),
+        length_ks_bags=per_bag.size,
     )

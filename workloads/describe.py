@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from workloads import models
+from workloads import inputs, models, presets
 from workloads.batch import expected_touch
 from workloads.spec import ModelSpec, SpecError
 from workloads.work import INDEX_BYTES, ROW_ELEMENT_BYTES, StageWork, is_training
@@ -13,11 +13,15 @@ DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
 def describe(spec: ModelSpec, batch_size: int) -> dict[str, Any]:
-    """Numbers of one forward step with `batch_size` samples, distinct rows as expected from the index laws.
+    """Numbers of one forward step with `batch_size` samples.
+
+    Distinct rows are as expected from the index laws, or as counted in the first batch of a file that is replayed.
 
     Raises SpecError for a spec its variant cannot build.
     """
-    work = models.count_work(spec, batch_size, "forward", expected_touch(spec, batch_size))
+    presets.check_names(spec)
+    spec = inputs.bind(spec, batch_size)
+    work = models.count_work(spec, batch_size, "forward", inputs.touches(spec, batch_size))
     memory = memory_needed(spec, batch_size, "forward", "bag", "float32")
     return {
         "name": spec.name,
@@ -32,7 +36,16 @@ def describe(spec: ModelSpec, batch_size: int) -> dict[str, Any]:
         "stages": {name: _stage(stage) for name, stage in work.stages.items()},
         "memory_needed_bytes": sum(memory.values()),
         "memory_parts_bytes": memory,
-    }
+    } | _replayed(spec, batch_size)
+
+
+def _replayed(spec: ModelSpec, batch_size: int) -> dict[str, Any]:
+    """File, digest, samples and tables of what is replayed, and the share of lookups folded in the first batch."""
+    if spec.captured is None:
+        return {}
+    first = inputs.make_inputs(spec, batch_size, 0, 1).batches
+    facts = {"file": spec.replay, "remapped_frac": inputs.rows_remapped_frac(first)}
+    return {"replay": facts | {f: getattr(spec.captured, f) for f in spec.captured.__struct_fields__}}
 
 
 def _stage(stage: StageWork) -> dict[str, int]:
@@ -46,11 +59,14 @@ def memory_needed(
     """Bytes that one case needs, by part; one batch of inputs (a rotation holds several).
 
     `reference_check` is what the float64 comparison adds before timing. An estimate from shapes: allocator slack,
-    libraries and the interpreter (about 0.5 GiB) come on top. Raises SpecError for an unknown dtype or phase.
+    libraries and the interpreter (about 0.5 GiB) come on top.
+    Raises SpecError for an unknown dtype or phase, and for a spec its variant cannot build.
     """
     if dtype not in DTYPE_BYTES:
         raise SpecError("dtype", dtype, f"known: {', '.join(DTYPE_BYTES)}")
     training, dense_bytes = is_training(phase), DTYPE_BYTES[dtype]
+    # Says what of the spec its variant cannot build, which is to be known before anything is.
+    models.count_work(spec, batch_size, phase, expected_touch(spec, batch_size))
     variant = models.load(spec.variant)
     dense = variant.dense_parameters(spec) * dense_bytes
     activations = batch_size * variant.activations_per_sample(spec) * dense_bytes

@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from workloads.spec import TableSpec, unknown
+from workloads.spec import REPLAY, TableSpec, unknown
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -77,8 +77,10 @@ def expected_unique(table: TableSpec, lookups: float) -> float:
 
     The first 65,536 ranks are summed exactly, the rest in 4,096 bins whose ranks share the bin's mean probability
     (relative error under 1e-4, since p varies little within a bin). Laws whose lookups depend on each other have
-    their own formula.
+    their own formula. Of replayed lookups only the bound is known: each a row of its own, while there are rows.
     """
+    if table.indices == REPLAY:
+        return min(lookups, float(table.num_rows))
     # Equal tables are computed once: name and dim do not matter.
     return _expected_unique(msgspec.structs.replace(table, name="", dim=1), lookups)
 
@@ -132,8 +134,10 @@ def ranks_of(table: TableSpec, rows: Ints, seed: tuple[int, ...]) -> Ints:
 def distance(table: TableSpec, rows: Ints, seed: tuple[int, ...]) -> float | None:
     """Kolmogorov-Smirnov distance of `rows` from the table's law, at most 1; near 1/sqrt(n) where they follow it.
 
-    None where lookups are not independent draws, or the table has 2^31 rows or more.
+    None where lookups are replayed or not independent draws, or the table has 2^31 rows or more.
     """
+    if table.indices == REPLAY:
+        return None
     law = law_of(table)
     if law.unique is not None or table.num_rows >= 2**31 or not rows.size:
         return None

@@ -1,4 +1,4 @@
-"""Pooling-factor laws: how many rows each bag looks up. A law is a function and its entry in LAWS. No torch.
+"""Pooling-factor laws: how many rows each bag looks up. A law is two functions and an entry in LAWS. No torch.
 
 The mean asked for is the mean delivered, batch by batch: a law maps uniform numbers to lengths by its inverse
 distribution function, and the numbers are stratified, one in each B-th part of [0, 1), in random order. Bags may be
@@ -9,27 +9,51 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from workloads.spec import TableSpec, unknown
+from workloads.spec import REPLAY, TableSpec, unknown
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
-Draw = Callable[[np.random.Generator, TableSpec, int], Ints]
+
+
+class Law(NamedTuple):
+    """draw(generator, table, batch_size): lengths (B,). mass(table, lengths): the probability that a length is at most
+    each of `lengths` (whole numbers as floats, from -1)."""
+
+    draw: Callable[[np.random.Generator, TableSpec, int], Ints]
+    mass: Callable[[TableSpec, Floats], Floats]
 
 
 def draw_lengths(table: TableSpec, seed: tuple[int, ...], batch_size: int) -> Ints:
     """Lengths (B,) of the table's bags, mean `pooling_factor`. Raises SpecError for an unknown law."""
     if table.lengths not in LAWS:
         raise unknown("lengths", table.lengths, names())
-    return LAWS[table.lengths](np.random.Generator(np.random.SFC64(list(seed))), table, batch_size)
+    return LAWS[table.lengths].draw(np.random.Generator(np.random.SFC64(list(seed))), table, batch_size)
 
 
 def names() -> list[str]:
     """Ids of all laws."""
     return sorted(LAWS)
+
+
+def distance(table: TableSpec, drawn: Ints) -> float | None:
+    """Kolmogorov-Smirnov distance of lengths (n,) from the table's law; None where they are fixed or replayed.
+
+    Below 1/sqrt(n) where they follow it, since they are stratified.
+    """
+    if table.lengths in (REPLAY, "fixed") or not drawn.size:
+        return None
+    found, counts = np.unique(drawn, return_counts=True)
+    reached = np.cumsum(counts) / drawn.size
+    mass, asked = LAWS[table.lengths].mass, found.astype(np.float64)
+    above = np.abs(reached - mass(table, asked))
+    # Below a length that was drawn nothing has come since the one before it.
+    below = np.abs(reached - counts / drawn.size - mass(table, asked - 1))
+    return float(max(above.max(), below.max()))
 
 
 def _strata(generator: np.random.Generator, batch_size: int) -> Floats:
@@ -42,6 +66,10 @@ def _fixed(generator: np.random.Generator, table: TableSpec, batch_size: int) ->
     return np.full(batch_size, int(table.pooling_factor), dtype=np.int64)
 
 
+def _mass_fixed(table: TableSpec, k: Floats) -> Floats:
+    return np.asarray(k >= table.pooling_factor, dtype=np.float64)
+
+
 def _uniform(generator: np.random.Generator, table: TableSpec, batch_size: int) -> Ints:
     """0 to 2*L, all equally likely; where 2*L is not whole, 0 to floor(2*L) and one more for some bags."""
     widest = math.floor(2 * table.pooling_factor)
@@ -50,20 +78,40 @@ def _uniform(generator: np.random.Generator, table: TableSpec, batch_size: int) 
     return np.asarray(lengths + (_strata(generator, batch_size) < extra))
 
 
+def _mass_uniform(table: TableSpec, k: Floats) -> Floats:
+    widest = math.floor(2 * table.pooling_factor)
+    extra = table.pooling_factor - widest / 2
+    plain, longer = (np.clip((at + 1) / (widest + 1), 0.0, 1.0) for at in (k, k - 1))
+    return np.asarray((1 - extra) * plain + extra * longer)
+
+
 def _poisson(generator: np.random.Generator, table: TableSpec, batch_size: int) -> Ints:
-    """P(k) = L^k e^-L / k!, from the table of its distribution function within 12 standard deviations."""
-    mean = table.pooling_factor
+    """P(k) = L^k e^-L / k!, from the table of its distribution function."""
+    below = _poisson_table(table.pooling_factor)
+    found = np.searchsorted(below, _strata(generator, batch_size), side="right")
+    return np.minimum(found, below.size - 1).astype(np.int64)
+
+
+def _poisson_table(mean: float) -> Floats:
+    """P(at most k) for k from 0 to 12 standard deviations above the mean."""
     k = np.arange(math.ceil(mean + 12 * math.sqrt(mean) + 12))
     log_factorials = np.concatenate([[0.0], np.cumsum(np.log(k[1:]))])
-    below = np.cumsum(np.exp(k * math.log(mean) - mean - log_factorials))
-    found = np.searchsorted(below, _strata(generator, batch_size), side="right")
-    return np.minimum(found, k.size - 1).astype(np.int64)
+    return np.asarray(np.cumsum(np.exp(k * math.log(mean) - mean - log_factorials)))
+
+
+def _mass_poisson(table: TableSpec, k: Floats) -> Floats:
+    below = np.concatenate([[0.0], _poisson_table(table.pooling_factor)])
+    return np.asarray(below[np.clip(k + 1, 0, below.size - 1).astype(np.int64)])
 
 
 def _geometric(generator: np.random.Generator, table: TableSpec, batch_size: int) -> Ints:
     """P(k) = p (1-p)^k from k = 0, p = 1/(1+L): an empty bag is the likeliest."""
     log_tail = math.log(table.pooling_factor / (1 + table.pooling_factor))
     return np.floor(np.log1p(-_strata(generator, batch_size)) / log_tail).astype(np.int64)
+
+
+def _mass_geometric(table: TableSpec, k: Floats) -> Floats:
+    return np.asarray(-np.expm1((k + 1) * math.log(table.pooling_factor / (1 + table.pooling_factor))))
 
 
 def _lognormal(generator: np.random.Generator, table: TableSpec, batch_size: int) -> Ints:
@@ -98,10 +146,29 @@ def _normal_quantile(u: Floats) -> Floats:
     return np.asarray(np.where(tail < 0.02425, outer, inner))
 
 
-LAWS: dict[str, Draw] = {
-    "fixed": _fixed,
-    "geometric": _geometric,
-    "lognormal": _lognormal,
-    "poisson": _poisson,
-    "uniform": _uniform,
+def _mass_lognormal(table: TableSpec, k: Floats) -> Floats:
+    """X rounded up or down by chance is at most k with probability E[max(k+1-X, 0)] - E[max(k-X, 0)]."""
+    return _shortfall(table, k + 1) - _shortfall(table, k)
+
+
+def _shortfall(table: TableSpec, k: Floats) -> Floats:
+    """E[max(k - X, 0)] for X lognormal with mean L: k Phi(z) - L Phi(z - s), z = (ln(k/L) + s^2/2) / s."""
+    mean, spread = table.pooling_factor, table.length_spread
+    if spread == 0:
+        return np.maximum(k - mean, 0.0)
+    at = np.maximum(k, 1e-300)
+    z = (np.log(at / mean) + spread**2 / 2) / spread
+    return np.asarray(np.where(k > 0, at * _normal_mass(z) - mean * _normal_mass(z - spread), 0.0))
+
+
+def _normal_mass(z: Floats) -> Floats:
+    return np.array([0.5 * math.erfc(-x / math.sqrt(2)) for x in z.tolist()])
+
+
+LAWS = {
+    "fixed": Law(_fixed, _mass_fixed),
+    "geometric": Law(_geometric, _mass_geometric),
+    "lognormal": Law(_lognormal, _mass_lognormal),
+    "poisson": Law(_poisson, _mass_poisson),
+    "uniform": Law(_uniform, _mass_uniform),
 }

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from workloads.batch import Batch
-from workloads.spec import SpecError, TableSpec
+from workloads.spec import TableSpec
 from workloads.tables import fill_table
 
 Group = tuple[int, ...]
@@ -34,7 +34,6 @@ class Embedding(nn.Module):
 
     def __init__(self, tables: tuple[TableSpec, ...], groups: Sequence[Group], device: str, dtype: torch.dtype) -> None:
         super().__init__()
-        refuse_weighted_mean(tables)
         self.tables, self.groups = tables, tuple(groups)
         self.device, self.dtype = torch.device(device), dtype
         self.in_order = [t for g in self.groups for t in g] == list(range(len(tables)))
@@ -149,23 +148,3 @@ def group(tables: tuple[TableSpec, ...], key: Callable[[TableSpec], Hashable]) -
     for t, table in enumerate(tables):
         groups.setdefault(key(table), []).append(t)
     return [tuple(members) for members in groups.values()]
-
-
-def refuse_weighted_mean(tables: tuple[TableSpec, ...]) -> None:
-    """Raise SpecError for weighted mean pooling, which torch's kernels do not have."""
-    for table in tables:
-        if table.weighted and table.pooling == "mean":
-            raise SpecError("weighted", True, f"only pooling = 'sum' takes weights (table {table.name!r})")
-
-
-def refuse_row_types(backend: str, tables: tuple[TableSpec, ...]) -> None:
-    """Raise SpecError for rows that are not float32, which only 'tbe_int' stores."""
-    for table in tables:
-        if table.row_type != "float32":
-            raise SpecError("row_type", table.row_type, f"backend {backend!r} stores float32 rows; try 'tbe_int'")
-
-
-def require_sgd(backend: str, optimizer: str | None) -> None:
-    """Raise SpecError for optimizers that torch does not have for sparse gradients."""
-    if optimizer not in (None, "sgd"):
-        raise SpecError("optimizer", optimizer, f"backend {backend!r} trains its tables with 'sgd' only; try 'tbe'")

@@ -10,6 +10,7 @@ Criteo's values are 32-bit hashes, not rows: they are always folded. Every error
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 import warnings
 import zipfile
@@ -30,15 +31,23 @@ if TYPE_CHECKING:
 CRITEO_DENSE, CRITEO_SPARSE = 13, 26
 
 
+MAX_LOOKUPS = 2**27
+"""Lookups of a file that are read at most: 2 GiB of inputs, which is also the most that a case holds."""
+SCAN_SAMPLES = 4096
+DIGEST_LENGTH = 16
+
+
 class Piece(NamedTuple):
-    """One batch as the file has it: per table rows (n,) and lengths (B,); what the file has of dense and labels.
+    """Some samples as the file has them: per table rows (n,) and lengths (B,); what the file has of dense and labels.
 
     `places` names, per table, the place in the file of each lookup: a function from its number in `rows` to text.
+    `tables` is how many the file has.
     """
 
     rows: list[Ints]
     lengths: list[Ints]
     places: Callable[[int, int], str]
+    tables: int
     dense: Singles | None = None
     labels: Singles | None = None
 
@@ -52,20 +61,83 @@ def read_batches(
     while iterating, for a file that is not what its name says, a row outside its table, or no full batch.
     """
     path = Path(path)
+    number = -1
+    for number, piece in enumerate(_pieces(path, spec, batch_size)):
+        samples = piece.lengths[0].size
+        if samples == batch_size:
+            yield _batch(path, spec, piece, seed, number, remap or always_folds(path))
+        elif number == 0:
+            raise too_few(path, batch_size, samples)
+    if number < 0:
+        raise no_samples(path)
+
+
+def too_few(path: str | Path, batch_size: int, samples: int) -> SpecError:
+    """The error for a file that does not fill one batch."""
+    return SpecError("batch_size", batch_size, f"at most {samples}, the samples in the file", str(path))
+
+
+def no_samples(path: str | Path) -> SpecError:
+    """The error for a file with nothing in it."""
+    return SpecError("file", str(path), "a file with lookups in it: this one is empty")
+
+
+def always_folds(path: str | Path) -> bool:
+    """Whether the file holds hashes instead of rows: Criteo logs."""
+    return Path(path).suffix in (".tsv", ".txt")
+
+
+class Scan(NamedTuple):
+    """A file read from beginning to end: the samples that may be replayed, lookups per table, the file's tables."""
+
+    samples: int
+    lookups: tuple[int, ...]
+    tables: int
+
+
+def scan(path: str | Path, spec: ModelSpec, *, remap: bool = False) -> Scan:
+    """Read all that can be replayed (up to 2^27 lookups) and keep nothing. Raises SpecError for the first fault."""
+    path = Path(path)
+    samples, tables = 0, 0
+    lookups = np.zeros(len(spec.tables), dtype=np.int64)
+    for piece in _pieces(path, spec, SCAN_SAMPLES):
+        for t, part in enumerate(piece.rows):
+            _fit(path, spec, t, part, piece, remap or always_folds(path))
+        samples, tables = samples + piece.lengths[0].size, piece.tables
+        lookups += [part.size for part in piece.rows]
+        if lookups.sum() >= MAX_LOOKUPS:
+            break
+    if samples == 0:
+        raise no_samples(path)
+    return Scan(samples, tuple(lookups.tolist()), tables)
+
+
+def digest(path: str | Path) -> str:
+    """The first 16 hexadecimal digits of the file's SHA-256. Raises SpecError where it cannot be read."""
+    try:
+        with Path(path).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()[:DIGEST_LENGTH]
+    except OSError as error:
+        raise SpecError("file", str(path), f"a readable file: {error.strerror}") from None
+
+
+def _pieces(path: Path, spec: ModelSpec, samples: int) -> Iterator[Piece]:
+    """The file in pieces of so many samples, the last with the rest. Raises SpecError for what no reader reads."""
     if path.suffix not in READERS:
         raise SpecError("file", str(path), f"a file to replay: {', '.join(READERS)}")
     if not path.is_file():
         raise SpecError("file", str(path), "a readable file: No such file")
-    remap = remap or path.suffix in (".tsv", ".txt")
-    number = -1
-    for number, piece in enumerate(READERS[path.suffix](path, spec, batch_size)):
-        yield _batch(path, spec, piece, seed, number, remap)
-    if number < 0:
-        raise SpecError("batch_size", batch_size, "at most the samples in the file", str(path))
+    if path.stat().st_size == 0:
+        raise no_samples(path)
+    try:
+        yield from READERS[path.suffix](path, spec, samples)
+    except OSError as error:
+        raise SpecError("file", str(path), f"a readable file: {error}") from None
 
 
 def _batch(path: Path, spec: ModelSpec, piece: Piece, seed: int, number: int, remap: bool) -> Batch:
     rows = [_fit(path, spec, t, part, piece, remap) for t, part in enumerate(piece.rows)]
+    folded = sum(int(np.count_nonzero(p >= t.num_rows)) for t, p in zip(spec.tables, piece.rows, strict=True))
     lengths = np.concatenate(piece.lengths)
     drawn = make_batch(_without_lookups(spec), piece.lengths[0].size, seed, number, num_threads=1)
     return Batch(
@@ -76,6 +148,7 @@ def _batch(path: Path, spec: ModelSpec, piece: Piece, seed: int, number: int, re
         weights=_weights(spec, rows, seed, number),
         seed=seed,
         number=number,
+        remapped=folded,
     )
 
 
@@ -84,7 +157,7 @@ def _without_lookups(spec: ModelSpec) -> ModelSpec:
     from msgspec.structs import replace
 
     table = replace(spec.tables[0], pooling_factor=1.0, lengths="fixed", indices="uniform", weighted=False)
-    return replace(spec, variant="mlp", form="", tables=(table,), bottom_mlp=(), top_mlp=())
+    return replace(spec, variant="mlp", form="", tables=(table,), bottom_mlp=(), top_mlp=(), replay="")
 
 
 def _weights(spec: ModelSpec, rows: list[Ints], seed: int, number: int) -> Singles | None:
@@ -103,7 +176,11 @@ def _fit(path: Path, spec: ModelSpec, t: int, rows: Ints, piece: Piece, remap: b
     wrong = rows < 0 if remap else (rows < 0) | (rows >= num_rows)
     if wrong.any():
         first = int(np.argmax(wrong))
-        cure = "a row of at least 0" if rows[first] < 0 else "a row that the table has; remap folds larger ones into it"
+        cure = (
+            "a row of at least 0"
+            if rows[first] < 0
+            else "a row that the table has; --axis remap=true folds larger ones into it"
+        )
         table = f"table {spec.tables[t].name!r} of {num_rows} rows"
         raise SpecError("index", int(rows[first]), f"{cure} ({table})", f"{path}: {piece.places(t, first)}")
     return rows % num_rows if remap else rows
@@ -116,8 +193,9 @@ def _read_tensors(path: Path, spec: ModelSpec, batch_size: int) -> Iterator[Piec
     tables = tensors[2].shape[0] if len(tensors) == 3 and tensors[2].ndim == 2 else len(spec.tables)
     _check_tensors(path, spec, indices, offsets, tables)
     samples = (offsets.size - 1) // tables
-    for start in range(0, samples - batch_size + 1, batch_size):
-        bounds = [offsets[t * samples + start : t * samples + start + batch_size + 1] for t in range(len(spec.tables))]
+    for start in range(0, samples, batch_size):
+        stop = min(start + batch_size, samples)
+        bounds = [offsets[t * samples + start : t * samples + stop + 1] for t in range(len(spec.tables))]
 
         def place(t: int, lookup: int, bounds: list[Any] = bounds) -> str:
             return f"row {int(bounds[t][0]) + lookup} of indices"
@@ -126,6 +204,7 @@ def _read_tensors(path: Path, spec: ModelSpec, batch_size: int) -> Iterator[Piec
             [indices[int(b[0]) : int(b[-1])].astype(np.int64) for b in bounds],
             [np.diff(b).astype(np.int64) for b in bounds],
             place,
+            tables,
         )
 
 
@@ -184,10 +263,12 @@ def _read_parquet(path: Path, spec: ModelSpec, batch_size: int) -> Iterator[Piec
     try:
         with parquet.ParquetFile(path) as file:
             columns = _columns(path, spec, file.schema_arrow.names)
-            for number, batch in enumerate(file.iter_batches(batch_size, columns=columns)):
-                if batch.num_rows == batch_size:
-                    yield _parquet_piece(path, batch, columns, number * batch_size)
-    except pa.ArrowInvalid as error:
+            first = 0
+            for batch in file.iter_batches(batch_size, columns=columns):
+                if batch.num_rows:
+                    yield _parquet_piece(path, batch, columns, first, len(file.schema_arrow.names))
+                first += batch.num_rows
+    except (pa.ArrowException, OSError) as error:
         raise SpecError("file", str(path), f"a whole Parquet file: {_first_line(error)}") from None
 
 
@@ -201,14 +282,14 @@ def _columns(path: Path, spec: ModelSpec, names: list[str]) -> list[str]:
     return names[: len(wanted)]
 
 
-def _parquet_piece(path: Path, batch: Any, columns: list[str], first: int) -> Piece:
+def _parquet_piece(path: Path, batch: Any, columns: list[str], first: int, tables: int) -> Piece:
     parts = [_column(path, batch.column(name), name, batch.num_rows) for name in columns]
 
     def place(t: int, lookup: int) -> str:
         sample = int(np.searchsorted(np.cumsum(parts[t][1]), lookup, side="right"))
         return f"row {first + sample}, column {columns[t]!r}"
 
-    return Piece([rows for rows, _ in parts], [lengths for _, lengths in parts], place)
+    return Piece([rows for rows, _ in parts], [lengths for _, lengths in parts], place, tables)
 
 
 def _column(path: Path, column: Any, name: str, samples: int) -> tuple[Ints, Ints]:
@@ -238,8 +319,7 @@ def _read_criteo(path: Path, spec: ModelSpec, batch_size: int) -> Iterator[Piece
         first = 1
         while lines := list(islice(file, batch_size)):
             samples = [_criteo_line(path, number, line) for number, line in enumerate(lines, first)]
-            if len(samples) == batch_size:
-                yield _criteo_piece(spec, samples, first)
+            yield _criteo_piece(spec, samples, first)
             first += len(lines)
 
 
@@ -264,7 +344,7 @@ def _criteo_piece(spec: ModelSpec, samples: list[tuple[float, list[float], list[
     def place(t: int, lookup: int) -> str:
         return f"line {first + lookup}, value {t + 1}"
 
-    return Piece(list(columns), [ones] * len(columns), place, dense, np.array(labels, dtype=np.float32))
+    return Piece(list(columns), [ones] * len(columns), place, CRITEO_SPARSE, dense, np.array(labels, dtype=np.float32))
 
 
 READERS: dict[str, Callable[[Path, ModelSpec, int], Iterator[Piece]]] = {

@@ -15,6 +15,8 @@ RowType = Literal["float32", "float16", "int8", "int4"]
 Form = Literal["", "pairwise", "square_of_sum", "block", "hashed"]
 
 MAX_ROWS = 2**40
+REPLAY = "replay"
+"""What `indices` and `lengths` of tables say whose lookups come from a file."""
 NEEDS_BOTTOM_MLP = ("dlrm", "dlrm_cat", "embedding")
 
 _Spec = TypeVar("_Spec", bound=msgspec.Struct)
@@ -146,6 +148,15 @@ class TableSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         return self.dim * 4
 
 
+class Captured(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a file of captured lookups was when it was read whole: its content's digest, the samples that may be
+    replayed, and the tables it has."""
+
+    digest: str
+    samples: int
+    tables: int
+
+
 class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A recommendation model: tables, dense inputs and the networks around the interaction.
 
@@ -153,7 +164,9 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     interaction gives); the last of `top_mlp` is 1. `num_dense` 0 and empty MLPs give an embedding-only model.
     `rows_scale` records by how much num_rows was scaled from the published model. Parameters of some variants only:
     `cross_layers` and `cross_rank` (0: full rank) of dcn and dcnv2; `form`, how fm or poly2 writes its second-order
-    term (empty: the variant's own default). Raises SpecError.
+    term (empty: the variant's own default). `replay` names a file of captured lookups to use instead of the tables'
+    laws, `remap` whether its rows are folded into tables that are smaller; `captured` is what workloads.inputs found in
+    it. Raises SpecError.
     """
 
     name: str
@@ -168,6 +181,9 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     cross_layers: int = 3
     cross_rank: int = 0
     form: Form = ""
+    replay: str = ""
+    remap: bool = False
+    captured: Captured | None = None
 
     def __post_init__(self) -> None:
         _require(len(self.tables) > 0, "tables", [], "at least one table")
@@ -225,7 +241,7 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 _LAW_AXES = ("exponent", "shift", "hot_rows", "hot_share", "reuse", "working_set", "length_spread")
 TABLE_AXES = ("num_rows", "dim", "pooling_factor", "pooling", "indices", "lengths", "weighted", "row_type", *_LAW_AXES)
-_PLAIN_AXES = ("interaction", "interaction_self", "cross_layers", "cross_rank", "form")
+_PLAIN_AXES = ("interaction", "interaction_self", "cross_layers", "cross_rank", "form", "replay", "remap")
 MODEL_AXES = ("num_tables", "rows_scale", *_PLAIN_AXES)
 
 

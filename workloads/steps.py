@@ -80,11 +80,9 @@ def build_model(
     if dtype not in DTYPES:
         raise unknown("dtype", dtype, list(DTYPES))
     training = is_training(phase)
-    if training and dtype == "float16":
-        raise SpecError("dtype", dtype, "training in float16 needs loss scaling, which is not there; try 'bfloat16'")
-    reason = backends.load(backend).available(device, phase, optimizer)
-    if reason:
-        raise SpecError("backend", backend, reason)
+    refused = backends.refusal(backend, spec.tables, device=device, dtype=dtype, phase=phase, optimizer=optimizer)
+    if refused:
+        raise refused
     embedding = backends.load(backend).build(
         spec.tables,
         device=device,

@@ -115,6 +115,7 @@ def _batch_size(value: object) -> int:
 def _print_description(found: dict[str, Any]) -> None:
     plain = [[k.replace("_", " "), _say(k, v)] for k, v in found.items() if not isinstance(v, dict)]
     plain += [[f"  {k.replace('_', ' ')}", gib(v)] for k, v in found["memory_parts_bytes"].items() if v]
+    plain += [[f"replay {k.replace('_', ' ')}", _say(k, v)] for k, v in found.get("replay", {}).items()]
     print_table(str(found["name"]), ["", ""], plain, right=[1])
     stages = found["stages"]
     columns = ["stage", "FLOPs", "useful FLOPs", "logical bytes", "algorithmic bytes", "compulsory bytes", "FLOP/B"]

@@ -12,7 +12,7 @@ from bench import store
 from bench.commands.machine import with_ceilings
 from bench.commands.output import print_json, print_table, stderr
 from bench.errors import Exit, UsageError
-from bench.plan import Planned, Surroundings, gib, plan
+from bench.plan import Planned, Surroundings, gib, plan, require_runnable
 from bench.pool import Pool
 from bench.progress import observer, seconds
 from bench.records import Case, Limits, Manifest, Record
@@ -57,6 +57,7 @@ def run_sweep(options: SweepOptions) -> int:
     if options.plan:
         _print_plan(planned, limits, options.as_json)
         return Exit.OK
+    require_runnable(planned)
     _require_writable(options.out)
     with store.machine_lock(), Pool() as pool:
         devices = sorted({_device(c) for c in resolved})
@@ -75,6 +76,7 @@ def _resume(options: SweepOptions, run_dir: Path) -> int:
     manifest = store.read_manifest(run_dir)
     machine = identify()
     check_resumable(run_dir, manifest, machine)
+    _require_same_files(run_dir, manifest)
     planned = plan(manifest.cases, manifest.limits, surroundings(machine))
     if options.plan:
         done = {r.key for r in store.read_records(run_dir)}
@@ -82,6 +84,15 @@ def _resume(options: SweepOptions, run_dir: Path) -> int:
         return Exit.OK
     with store.machine_lock(), Pool() as pool:
         return _run(run_dir, manifest, planned, pool, options.as_json)
+
+
+def _require_same_files(run_dir: Path, manifest: Manifest) -> None:
+    from workloads.inputs import changed
+
+    reasons = {changed(c.model): None for c in manifest.cases if c.model}
+    told = [reason for reason in reasons if reason]
+    if told:
+        raise UsageError(f"{run_dir}: cannot be resumed, the lookups to replay are not there: {'; '.join(told)}")
 
 
 def _run(run_dir: Path, manifest: Manifest, planned: Sequence[Planned], pool: Pool, as_json: bool) -> int:
@@ -128,7 +139,7 @@ def _resolve(options: SweepOptions) -> tuple[str, tuple[Case, ...], Limits]:
 def surroundings(machine: Machine) -> Surroundings:
     """What can run on this machine now."""
     from profiles.probes.memory import available_bytes
-    from workloads.backends import load as load_backend
+    from workloads.backends import refusal
     from workloads.describe import memory_needed
 
     def unavailable(case: Case) -> str | None:
@@ -136,7 +147,15 @@ def surroundings(machine: Machine) -> Surroundings:
             return f"device {case.device}: no CUDA GPU on this machine"
         if case.model is None:
             return None
-        return load_backend(case.backend).available(case.device, case.phase, case.optimizer)
+        refused = refusal(
+            case.backend,
+            case.model.tables,
+            device=case.device,
+            dtype=case.dtype,
+            phase=case.phase,
+            optimizer=case.optimizer,
+        )
+        return None if refused is None else refused.allowed if refused.field == "backend" else str(refused)
 
     def needed(case: Case) -> dict[str, int]:
         if case.model is None:

@@ -188,6 +188,45 @@ def test_what_a_backend_cannot_build_is_skipped_with_its_reason(cli: Cli) -> Non
     assert "stores float32 rows; try 'tbe_int'" in found[1]["reason"]
 
 
+def test_what_cannot_be_built_is_foreseen_by_the_plan(cli: Cli) -> None:
+    axes = (
+        'dim = [6, 8]\nrow_type = ["float32", "int8"]\n'
+        'phase = ["forward", "train_step"]\ndtype = ["float32", "float16"]\n'
+    )
+    grid = '[[grid]]\npreset = "tiny"\n[grid.set]\nbackend = "tbe"\n[grid.axes]\n'
+    write_sweep(cli.folder, FAST + grid + axes)
+    plan = json.loads(cli("sweep", "mine.toml", "--plan", "--json").stdout)["cases"]
+    reasons = [c["skip_reason"] for c in plan]
+    assert sum(reason is None for reason in reasons) == 3
+    for words in ("multiple of 4", "try 'tbe_int'", "loss scaling"):
+        assert any(words in reason for reason in reasons if reason)
+    done = cli("sweep", "mine.toml")
+    assert done.returncode == 0, done.stderr
+    found = [r["outcome"] for r in records(run_folder(cli.folder))]
+    # Nothing that the plan let pass was refused later.
+    assert [o.get("reason") for o in found] == reasons
+    assert {o["status"] for o in found} == {"ok", "skipped"}
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--axis", "num_rows=400000000000"], ["the case cannot run here", "TiB of memory", "rows_scale"]),
+        (["--axis", "preset=mlperf_dlrm_v2", "--axis", "rows_scale=100"], ["TiB of memory (tables", "rows_scale"]),
+        (["--axis", "batch_size=2,4", "--axis", "row_type=int8"], ["none of the 2 cases", "try 'tbe_int'"]),
+        (["--axis", "device=cuda:7"], ["cuda:7"]),
+    ],
+)
+def test_a_sweep_of_which_nothing_can_run_is_exit_2(cli: Cli, flags: list[str], words: list[str]) -> None:
+    write_sweep(cli.folder, FAST + '[[grid]]\npreset = "tiny"\n')
+    done = cli("sweep", "mine.toml", *flags)
+    assert done.returncode == 2, done.stderr
+    for word in words:
+        assert word in done.stderr
+    assert not (cli.folder / "results").exists()
+    assert cli("sweep", "mine.toml", "--plan", *flags).returncode == 0
+
+
 BAD = {
     "unknown preset": ('[[grid]]\npreset = "papr"\n', [], ["preset", "'papr'", "did you mean 'paper'"]),
     "negative rows": ('[[grid]]\npreset = "tiny"\n[grid.set]\nnum_rows = -5\n', [], ["num_rows", "-5", "from 1"]),

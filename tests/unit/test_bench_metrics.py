@@ -198,7 +198,7 @@ def test_rows_are_plain_json() -> None:
     found = metrics.rows(sample_records.records(), sample_records.machine())
     again = msgspec.json.decode(msgspec.json.encode(found))
     assert [r["key"] for r in again] == [r.key for r in sample_records.records()]
-    assert set(again[0]) == {"key", "case", "outcome", "metrics", "stages"}
+    assert set(again[0]) == {"key", "case", "outcome", "metrics", "stages", "inputs"}
     assert [r["outcome"]["status"] for r in again[-2:]] == ["skipped", "failed"]
 
 

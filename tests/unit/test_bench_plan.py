@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from bench.plan import Surroundings, gib, plan
+from bench.errors import UsageError
+from bench.plan import Planned, Surroundings, gib, plan, require_runnable
 from bench.records import Case, Limits
 from bench.sweep_spec import make_case
 
@@ -43,6 +44,25 @@ def test_time_grows_with_memory_and_budget() -> None:
         return plan([make_case("tiny", None, {})], Limits(budget_s=budget_s), around)[0].estimate_s
 
     assert estimate(8 * GIB, 1) > estimate(GIB, 1) > estimate(GIB, 0.1)
+
+
+def plan_of(reasons: list[str | None]) -> list[Planned]:
+    case = make_case("tiny", None, {})
+    return [
+        Planned(key="k", case=case, memory_bytes=1, memory_parts={}, estimate_s=1.0, skip_reason=r) for r in reasons
+    ]
+
+
+def test_one_case_that_can_run_is_enough() -> None:
+    require_runnable(plan_of(["no", None]))
+    require_runnable([])
+
+
+def test_where_none_can_run_each_reason_is_told_once() -> None:
+    with pytest.raises(UsageError, match=r"none of the 3 cases can run here:\n  too big\n  no GPU$"):
+        require_runnable(plan_of(["too big", "no GPU", "too big"]))
+    with pytest.raises(UsageError, match="and 3 reasons more: see --plan"):
+        require_runnable(plan_of([f"reason {n}" for n in range(8)]))
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from workloads import catalogue
-from workloads.spec import TableSpec
+from workloads.spec import SpecError, TableSpec
+from workloads.work import is_training
 
 if TYPE_CHECKING:
     import torch
@@ -27,6 +28,9 @@ class Backend(Protocol):
         `optimizer` counts only in a train step.
         """
 
+    def refuses(self, tables: tuple[TableSpec, ...]) -> SpecError | None:
+        """Why it has no storage or kernel for these tables, or None. Pure, no torch."""
+
     def build(
         self,
         tables: tuple[TableSpec, ...],
@@ -36,7 +40,7 @@ class Backend(Protocol):
         optimizer: str | None,
         learning_rate: float,
     ) -> Embedding:
-        """The module with unfilled fp32 tables and pooled output in `dtype`. Raises SpecError."""
+        """The module with unfilled fp32 tables and pooled output in `dtype`, of what `refusal` lets pass."""
 
 
 def names() -> list[str]:
@@ -48,6 +52,34 @@ def load(name: str) -> Backend:
     """The backend called `name`. Raises SpecError for an unknown one."""
     module: Any = catalogue.load_module("backend", __name__, Path(__file__).parent, name)
     return cast(Backend, module)
+
+
+def refusal(
+    name: str, tables: tuple[TableSpec, ...], *, device: str, dtype: str, phase: str, optimizer: str
+) -> SpecError | None:
+    """Why the backend called `name` cannot serve such a case here, or None; what a plan foresees and a build raises.
+
+    Imports no torch. Raises SpecError for an unknown backend or phase.
+    """
+    if is_training(phase) and dtype == "float16":
+        return SpecError("dtype", dtype, "training in float16 needs loss scaling, which is not there; try 'bfloat16'")
+    backend = load(name)
+    reason = backend.available(device, phase, optimizer)
+    if reason:
+        return SpecError("backend", name, reason)
+    return _weighted_mean(tables) or backend.refuses(tables)
+
+
+def _weighted_mean(tables: tuple[TableSpec, ...]) -> SpecError | None:
+    """torch's kernels do not have it, and what the others have could not be compared."""
+    found = next((t for t in tables if t.weighted and t.pooling == "mean"), None)
+    return SpecError("weighted", True, f"only pooling = 'sum' takes weights (table {found.name!r})") if found else None
+
+
+def other_row_types(name: str, tables: tuple[TableSpec, ...]) -> SpecError | None:
+    """The error for rows that are not float32, which only 'tbe_int' stores."""
+    found = next((t.row_type for t in tables if t.row_type != "float32"), None)
+    return SpecError("row_type", found, f"backend {name!r} stores float32 rows; try 'tbe_int'") if found else None
 
 
 def missing_torch() -> str | None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from workloads.backends import missing_device, missing_torch, only_sgd
-from workloads.spec import TableSpec
+from workloads.backends import missing_device, missing_torch, only_sgd, other_row_types
+from workloads.spec import SpecError, TableSpec
 
 if TYPE_CHECKING:
     import torch
@@ -18,12 +18,15 @@ def available(device: str, phase: str, optimizer: str = "sgd") -> str | None:
     return missing_torch() or missing_device(device) or only_sgd(phase, optimizer)
 
 
+def refuses(tables: tuple[TableSpec, ...]) -> SpecError | None:
+    """Why it cannot hold these tables, or None."""
+    return other_row_types("bag", tables)
+
+
 def build(
     tables: tuple[TableSpec, ...], *, device: str, dtype: torch.dtype, optimizer: str | None, learning_rate: float
 ) -> Embedding:
-    """Module over `tables`; unfilled fp32 weights on `device`. Raises SpecError for optimizers torch lacks."""
+    """Module over `tables`; unfilled fp32 weights on `device`. `optimizer` is torch's affair."""
     from workloads import pooling
 
-    pooling.refuse_row_types("bag", tables)
-    pooling.require_sgd("bag", optimizer)
     return pooling.GroupedBags(tables, [(t,) for t in range(len(tables))], device=device, dtype=dtype)

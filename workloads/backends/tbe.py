@@ -6,7 +6,7 @@ import importlib.util
 from importlib import metadata
 from typing import TYPE_CHECKING
 
-from workloads.backends import missing_device, missing_torch, torch_release
+from workloads.backends import missing_device, missing_torch, other_row_types, torch_release
 from workloads.spec import SpecError, TableSpec
 
 if TYPE_CHECKING:
@@ -59,21 +59,24 @@ def _wrong_build(device: str) -> str | None:
     return None
 
 
+def refuses(tables: tuple[TableSpec, ...]) -> SpecError | None:
+    """Why it cannot hold these tables, or None."""
+    return other_row_types("tbe", tables) or odd_dims(tables)
+
+
+def odd_dims(tables: tuple[TableSpec, ...]) -> SpecError | None:
+    """The error for dims that FBGEMM's kernels, which load four elements at once, do not have."""
+    found = next((t for t in tables if t.dim % 4), None)
+    told = "a multiple of 4 for FBGEMM (table {!r}); try 'fused_bag'"
+    return SpecError("dim", found.dim, told.format(found.name)) if found else None
+
+
 def build(
     tables: tuple[TableSpec, ...], *, device: str, dtype: torch.dtype, optimizer: str | None, learning_rate: float
 ) -> Embedding:
-    """Module over `tables`, `sgd`, `rowwise_adagrad` or (on CUDA) `adam` fused into backward. Raises SpecError."""
-    from workloads import pooling, tbe_module
+    """Module over `tables`, `sgd`, `rowwise_adagrad` or (on CUDA) `adam` fused into backward."""
+    from workloads import tbe_module
 
-    pooling.refuse_row_types("tbe", tables)
-    refuse_odd_dims(tables)
     return tbe_module.TableBatched(
         tables, device=device, dtype=dtype, optimizer=optimizer or "sgd", learning_rate=learning_rate
     )
-
-
-def refuse_odd_dims(tables: tuple[TableSpec, ...]) -> None:
-    """Raise SpecError for dims that FBGEMM's kernels, which load four elements at once, do not have."""
-    for table in tables:
-        if table.dim % 4:
-            raise SpecError("dim", table.dim, f"a multiple of 4 for FBGEMM (table {table.name!r}); try 'fused_bag'")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from workloads.backends import tbe
-from workloads.spec import TableSpec
+from workloads.spec import SpecError, TableSpec
 
 if TYPE_CHECKING:
     import torch
@@ -26,11 +26,15 @@ def available(device: str, phase: str, optimizer: str = "sgd") -> str | None:
     return tbe.available(device, phase)
 
 
+def refuses(tables: tuple[TableSpec, ...]) -> SpecError | None:
+    """Why it cannot hold these tables, or None."""
+    return tbe.odd_dims(tables)
+
+
 def build(
     tables: tuple[TableSpec, ...], *, device: str, dtype: torch.dtype, optimizer: str | None, learning_rate: float
 ) -> Embedding:
-    """Module over `tables`; unfilled rows in their `row_type` on `device`. Raises SpecError."""
+    """Module over `tables`; unfilled rows in their `row_type` on `device`."""
     from workloads import tbe_int_module
 
-    tbe.refuse_odd_dims(tables)
     return tbe_int_module.IntTables(tables, device=device, dtype=dtype)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import importlib.util
 from typing import TYPE_CHECKING
 
-from workloads.backends import missing_device, missing_torch, only_sgd, tbe
-from workloads.spec import TableSpec
+from workloads.backends import missing_device, missing_torch, only_sgd, other_row_types, tbe
+from workloads.spec import SpecError, TableSpec
 
 if TYPE_CHECKING:
     import torch
@@ -26,12 +26,15 @@ def available(device: str, phase: str, optimizer: str = "sgd") -> str | None:
     return missing_torch() or tbe.available(device, phase) or missing_device(device) or only_sgd(phase, optimizer)
 
 
+def refuses(tables: tuple[TableSpec, ...]) -> SpecError | None:
+    """Why it cannot hold these tables, or None."""
+    return other_row_types("torchrec", tables)
+
+
 def build(
     tables: tuple[TableSpec, ...], *, device: str, dtype: torch.dtype, optimizer: str | None, learning_rate: float
 ) -> Embedding:
-    """Module over `tables`; unfilled fp32 weights on `device`. Raises SpecError for optimizers other than SGD."""
-    from workloads import pooling, torchrec_module
+    """Module over `tables`; unfilled fp32 weights on `device`. `optimizer` is torch's affair."""
+    from workloads import torchrec_module
 
-    pooling.refuse_row_types("torchrec", tables)
-    pooling.require_sgd("torchrec", optimizer)
     return torchrec_module.Collections(tables, device=device, dtype=dtype)

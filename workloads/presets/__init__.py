@@ -16,12 +16,17 @@ from typing import Any
 import msgspec
 
 from workloads import catalogue, indices, lengths, models
-from workloads.spec import ModelSpec, SpecError, TableSpec, unknown
+from workloads.spec import REPLAY, ModelSpec, SpecError, TableSpec, unknown
 
 FOLDER = Path(__file__).parent
 LISTS = ("num_rows", "dim", "pooling_factor")
 _TABLE_KEYS = ("count", *TableSpec.__struct_fields__)
-_MODEL_KEYS = ("batch_size", "source", "notes", *(f for f in ModelSpec.__struct_fields__ if f != "name"))
+_MODEL_KEYS = (
+    "batch_size",
+    "source",
+    "notes",
+    *(f for f in ModelSpec.__struct_fields__ if f not in ("name", "captured")),
+)
 
 
 class Preset(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,6 +69,8 @@ def check_names(spec: ModelSpec) -> None:
         raise unknown("variant", spec.variant, models.names())
     for t, table in enumerate(spec.tables):
         for field, known in (("indices", indices.names()), ("lengths", lengths.names())):
+            if getattr(table, field) == REPLAY:
+                raise SpecError(field, REPLAY, "a law; lookups are replayed by --axis replay=FILE")
             if getattr(table, field) not in known:
                 raise unknown(f"tables[{t}].{field}", getattr(table, field), known)
 
