@@ -49,11 +49,11 @@ class Cell(NamedTuple):
 
 
 class Column(NamedTuple):
-    """A column's title, what it holds, and whether it holds numbers, words or sentences."""
+    """A column's title, what it holds, and whether it holds numbers, words, sentences or a flag."""
 
     title: str
     about: str = ""
-    kind: Literal["number", "text", "wide"] = "number"
+    kind: Literal["number", "text", "wide", "flag"] = "number"
 
 
 class CaseRow(NamedTuple):

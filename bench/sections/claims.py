@@ -16,7 +16,7 @@ def section(run: Run) -> Section | None:
         return None
     columns = (
         Column("Claim", kind="wide"),
-        Column("Verdict", kind="text"),
+        Column("Verdict", kind="flag"),
         Column("What was measured, and the rule", kind="wide"),
     )
     table = Table("", columns, tuple(_row(claim) for claim in found))

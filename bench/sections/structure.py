@@ -26,7 +26,7 @@ def section(run: Run) -> Section | None:
     found = series(run.records)
     if not found:
         return None
-    columns = tuple(Column(BY_NAME[name].title.capitalize()) for name in FITTED)
+    columns = tuple(Column(_title(name)) for name in FITTED)
     exponents = Table(
         "Fitted exponents b of a N^b",
         (Column("Variant", kind="text"), Column("N", kind="text"), *columns),
@@ -45,10 +45,15 @@ def section(run: Run) -> Section | None:
             "its share of a profiled pass times the timed step, without the embedding lookups. Peak memory is of the "
             "whole process, interpreter, libraries and the check against the reference included, so its exponents "
             "read low.",
-            "Fits use N of 32 and more where there are three such sizes: below, N(N-1)/2 is not yet N^2/2 and fixed "
+            "Fits use N of 32 and more where there are three such sizes: below, N(N-1)/2 is not yet N²/2 and fixed "
             "cost per operator hides the arithmetic. A dash: the quantity is zero, or has fewer than three sizes.",
         ),
     )
+
+
+def _title(name: str) -> str:
+    title = BY_NAME[name].title
+    return title[0].upper() + title[1:]
 
 
 def _row(one: Series) -> tuple[Cell, ...]:

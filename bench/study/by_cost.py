@@ -52,7 +52,7 @@ def two_entities(data: Data) -> Claim:
 
 def pair_parameters(data: Data) -> Claim:
     """poly2: an independent block per pair."""
-    name, statement = "poly2", "With independent parameters per pair of features, parameters and compute grow as N^2."
+    name, statement = "poly2", "With independent parameters per pair of features, parameters and compute grow as N²."
     rule = (
         f"Supported where the interaction's own parameters grow with an exponent within {EXPONENT_TOLERANCE} of 2 and "
         f"the interaction's time with one above {QUADRATIC_ABOVE}; depends where only one holds."
@@ -106,7 +106,7 @@ def shared_parameters(data: Data) -> Claim:
 def two_forms(data: Data) -> Claim:
     """fm: pairwise against square of sum."""
     name = "fm_forms"
-    statement = "The same sum over all pairs costs O(N^2 d) pair by pair and O(N d) as a square of a sum."
+    statement = "The same sum over all pairs costs O(N² d) pair by pair and O(N d) as a square of a sum."
     rule = (
         f"Supported where both forms agree with the reference to {EQUAL_TO:g} and the interaction's time grows with an "
         f"exponent above {QUADRATIC_ABOVE} pair by pair and below {LINEAR_BELOW} as a square of a sum."
