@@ -70,6 +70,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     inputs: InputStats | None = None
     check: Check | None = None
     trace: TraceSummary | None = None
+    parameters: dict[str, int] | None = None
+    rounding_error: float | None = None
 
 
 class WrongResultError(Exception):
@@ -116,7 +118,7 @@ def _run_model(request: Request, emit: Emit) -> Result:
 
     from workloads import batch as batches
     from workloads import inputs as sources
-    from workloads import models, reference, steps
+    from workloads import models, reference, rounding, steps
 
     case, watch = request.case, Stopwatch(emit)
     spec = case.model
@@ -144,6 +146,7 @@ def _run_model(request: Request, emit: Emit) -> Result:
         check = Check(max_error=checked.max_error, tolerance=checked.tolerance, what=checked.what)
         if not checked.ok:
             raise WrongResultError(f"{check.what}: largest error {check.max_error:.3g}, tolerance {check.tolerance:g}")
+        rounded = rounding.rounding_error(bundle, made[0], case.seed, threads)
     del made
     step = steps.make_step(bundle)
     require_honest(bundle, step(inputs[0]))
@@ -162,6 +165,8 @@ def _run_model(request: Request, emit: Emit) -> Result:
         inputs=stats,
         check=check,
         trace=trace,
+        parameters=steps.parameter_counts(bundle),
+        rounding_error=rounded,
     )
 
 

@@ -11,6 +11,8 @@ from bench.records import Case, Limits
 
 FILL_BYTES_PER_S = 1.5e9
 FIXED_S = 0.3
+LEAST_STEPS = 18
+"""Steps of a case however long they take: check, warm-up, six repeats, trace."""
 MEMORY_SHARE = 0.9
 MAX_REASONS = 5
 
@@ -32,6 +34,8 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     memory_available_bytes: int
     unavailable: Callable[[Case], str | None]
     memory_needed: Callable[[Case], dict[str, int]]
+    step_s: Callable[[Case], float] = lambda case: 0.0
+    """Rough seconds of one step, so that plans with long ones do not read short."""
 
 
 def plan(cases: Sequence[Case], limits: Limits, around: Surroundings) -> list[Planned]:
@@ -65,16 +69,17 @@ def _plan_one(case: Case, limits: Limits, around: Surroundings) -> Planned:
         case=case,
         memory_bytes=needed,
         memory_parts=parts,
-        estimate_s=0.0 if reason else estimate_s(parts, limits),
+        estimate_s=0.0 if reason else estimate_s(parts, limits, around.step_s(case)),
         skip_reason=reason,
     )
 
 
-def estimate_s(parts: dict[str, int], limits: Limits) -> float:
+def estimate_s(parts: dict[str, int], limits: Limits, step_s: float = 0.0) -> float:
     """Seconds a case is expected to take: tables filled, checked, warmed, measured and traced."""
     touched = sum(parts.values())
     trace_s = 0.5 if limits.trace else 0.0
-    return FIXED_S + touched / FILL_BYTES_PER_S + 1.5 * limits.budget_s + trace_s
+    measuring_s = max(1.5 * limits.budget_s, LEAST_STEPS * step_s)
+    return FIXED_S + touched / FILL_BYTES_PER_S + measuring_s + trace_s
 
 
 def gib(number: float) -> str:

@@ -237,7 +237,12 @@ class Costs(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
-    """One case and all that is known of how it went. One line of records.jsonl."""
+    """One case and all that is known of how it went. One line of records.jsonl.
+
+    parameters: counted from the built module by what they belong to (tables, bottom_mlp, interaction, top_mlp; bias
+    where a factorization has a w_0; hashed pair weights are the interaction's). rounding_error: relative L2 error of
+    pooled rows against the float32 tables, where rows are stored in fewer bits.
+    """
 
     schema_version: int
     key: str
@@ -254,6 +259,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     trace: TraceSummary | None = None
     telemetry: tuple[Channel, ...] = ()
     costs: Costs | None = None
+    parameters: dict[str, int] | None = None
+    rounding_error: float | None = None
 
 
 class QualityPoint(msgspec.Struct, frozen=True, kw_only=True):

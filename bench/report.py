@@ -1,48 +1,52 @@
-"""Records -> a plain model of the report -> HTML and Markdown text. Only write_report() at the end touches files."""
+"""A run -> a plain model of its report -> HTML and Markdown. Only write_report() at the end touches files.
+
+What stands in it is made elsewhere: sentences (report_verdict), cases (report_cases), machine (report_tables), sections
+of one kind of run each (bench/sections), pictures (report_pictures), text (report_text).
+"""
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import math
-import re
 import shlex
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from statistics import median
-from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import quote
+from typing import NamedTuple
 
-from bench import metrics, stats
-from bench.records import Manifest, Record
-from bench.report_format import MISSING, by_unit, count, ends_text, percent, words
-from bench.report_labels import PHASES, case_name, labels
+from bench import metrics, sections
+from bench.records import Manifest, QualityTrial, Record
+from bench.report_cases import (
+    SHOWN,
+    CaseRow,
+    Column,
+    Ended,
+    Fact,
+    about,
+    case_row,
+    ended_row,
+    facts,
+    flag_notes,
+    format_metric,
+)
+from bench.report_format import words
+from bench.report_labels import case_name, labels
+from bench.report_pictures import draw_pictures, draw_section_pictures
 from bench.report_tables import CeilingRow, ceiling_rows, ceiling_summary, machine_rows
+from bench.report_text import render_html, render_markdown
 from bench.report_verdict import Sentence, verdict
+from bench.run import Run
 from profiles.machine import Machine
 
-if TYPE_CHECKING:
-    from bench.plots.style import Theme, Width
+__all__ = [
+    "SHOWN",
+    "Report",
+    "build_report",
+    "draw_pictures",
+    "format_metric",
+    "render_html",
+    "render_markdown",
+    "write_report",
+]
 
-TEMPLATES = Path(__file__).parent / "templates"
-NOT_TIMED = {"B", "", "faults", "switches/s", "ratio", "FLOP/B"}
-"""Units whose values do not come from the step time, and so take no interval from it."""
-SHOWN = (
-    ("step_s_p50", "Step time"),
-    ("samples_per_s", "Samples/s"),
-    ("step_latency_s_p99", "p99 step"),
-    ("embedding_share_frac", "Embedding"),
-    ("embedding_logical_bytes_per_s", "Logical bytes"),
-    ("embedding_compulsory_bytes_per_s", "Compulsory bytes"),
-    ("embedding_fraction_of_roof", "Of gather roof"),
-    ("fraction_of_roof", "Of roof"),
-    ("spread_frac", "Spread"),
-    ("num_repeats", "Repeats"),
-    ("peak_rss_bytes", "Peak RSS"),
-    ("index_ks", "Index KS"),
-)
-ABOUT_SHARE = "share of the embedding stage in the profiled step"
 CONVENTIONS = (
     (
         "Measured",
@@ -71,49 +75,6 @@ CONVENTIONS = (
 )
 
 
-class Fact(NamedTuple):
-    """A figure of the strip: label, value, and what it is of."""
-
-    label: str
-    value: str
-    note: str
-
-
-class Cell(NamedTuple):
-    """One cell: text, a smaller second line, and what the column sorts by (None sorts last)."""
-
-    text: str
-    note: str = ""
-    sort: float | None = None
-
-
-class Column(NamedTuple):
-    """A column's title and what it holds."""
-
-    title: str
-    about: str
-
-
-class CaseRow(NamedTuple):
-    """One measured case. `trace` is a link relative to the report, or None."""
-
-    key: str
-    label: str
-    flags: tuple[str, ...]
-    cells: tuple[Cell, ...]
-    trace: str | None
-
-
-class Ended(NamedTuple):
-    """A case that was not measured, and why."""
-
-    label: str
-    key: str
-    status: str
-    kind: str
-    reason: str
-
-
 class Report(NamedTuple):
     """Everything that a report says, as plain text; pictures apart."""
 
@@ -121,6 +82,7 @@ class Report(NamedTuple):
     subtitle: str
     verdict: tuple[Sentence, ...]
     facts: tuple[Fact, ...]
+    sections: tuple[sections.Section, ...]
     machine: tuple[tuple[str, str], ...]
     ceilings: tuple[CeilingRow, ...]
     ceiling_summary: str
@@ -133,52 +95,6 @@ class Report(NamedTuple):
     provenance: str
 
 
-class Source(NamedTuple):
-    """One variant of a picture: when to use it, its data URI and its size in CSS pixels."""
-
-    media: str
-    uri: str
-    width: int
-    height: int
-
-
-class Picture(NamedTuple):
-    """A plot in all its variants; the last source is the default."""
-
-    name: str
-    title: str
-    alt: str
-    caption: str
-    sources: tuple[Source, ...]
-
-
-# Words for numbers
-
-
-def format_metric(name: str, values: Mapping[str, Any]) -> str:
-    """One metric of a computed row in words, with the digits that the step time's interval supports."""
-    value, metric = values.get(name), metrics.BY_NAME[name]
-    if value is None:
-        return MISSING
-    if isinstance(value, (list, tuple)):
-        return " to ".join(by_unit(v, metric.unit) for v in value)
-    return by_unit(value, metric.unit, _interval(name, value, values))
-
-
-def _interval(name: str, value: float, values: Mapping[str, Any]) -> tuple[float, float] | None:
-    """Interval of a metric that is an amount over the step time, or the step time itself."""
-    middle, ends = values.get("step_s_p50"), values.get("step_s_ci95")
-    if not middle or not ends:
-        return None
-    if name == "step_s_p50":
-        return ends[0], ends[1]
-    per_second = metrics.BY_NAME[name].unit.endswith("/s") and metrics.BY_NAME[name].unit not in NOT_TIMED
-    return (value * middle / ends[1], value * middle / ends[0]) if per_second else None
-
-
-# The model
-
-
 def build_report(
     manifest: Manifest,
     records: Sequence[Record],
@@ -186,6 +102,7 @@ def build_report(
     *,
     run_dir: str = "RUN",
     traces: Collection[str] = (),
+    trials: Sequence[QualityTrial] = (),
 ) -> Report:
     """The report as plain data. `run_dir` is named in the resume command; `traces` are the paths that can be linked."""
     found = [r for r in records if r.outcome.status == "ok" and metrics.step_s(r)]
@@ -194,14 +111,15 @@ def build_report(
         title=_title(manifest, records, machine),
         subtitle=f"{manifest.name} · {manifest.created_at[:16].replace('T', ' ')} UTC · {_counts(records)}",
         verdict=tuple(verdict(records, machine)),
-        facts=tuple(_facts(found, machine, names)),
+        facts=tuple(facts(found, machine, names)),
+        sections=tuple(sections.made(Run(manifest, tuple(records), tuple(trials)))),
         machine=tuple(machine_rows(machine)),
         ceilings=tuple(ceiling_rows(machine)),
         ceiling_summary=ceiling_summary(machine),
-        trust=(*machine.trust, *_flag_notes(found)),
-        columns=(Column("Case", "the axes that vary in this run"), *(Column(t, _about(n)) for n, t in SHOWN)),
-        rows=tuple(_row(r, machine, names, traces) for r in found),
-        ended=tuple(_ended(r, names) for r in records if r.outcome.status != "ok"),
+        trust=(*machine.trust, *flag_notes(found)),
+        columns=(Column("Case", "the axes that vary in this run"), *(Column(t, about(n)) for n, t in SHOWN)),
+        rows=tuple(case_row(r, machine, names, traces) for r in found),
+        ended=tuple(ended_row(r, names) for r in records if r.outcome.status != "ok"),
         conventions=CONVENTIONS,
         commands=tuple(_commands(manifest, run_dir)),
         provenance=f"dlrm-bench {manifest.version}, commit {manifest.commit or 'unknown'}, "
@@ -221,104 +139,6 @@ def _counts(records: Sequence[Record]) -> str:
     return ", ".join(f"{counts[s]} {s}" for s in ("measured", "skipped", "failed") if counts[s]) or "no cases"
 
 
-def _facts(found: Sequence[Record], machine: Machine, names: Mapping[str, str]) -> list[Fact]:
-    facts = []
-    for phase in dict.fromkeys(r.case.phase for r in found):
-        rated = [(v, r) for r in found if r.case.phase == phase and (v := metrics.value(r, machine, "samples_per_s"))]
-        if rated:
-            best, record = max(rated, key=lambda pair: pair[0])
-            facts.append(Fact(f"Most samples/s, {PHASES.get(phase, phase)}", count(best), names[record.key]))
-    shares = [(s, r) for r in found if (s := _embedding_share(r)) is not None]
-    if shares:
-        share, record = max(shares, key=lambda pair: pair[0])
-        facts.append(Fact("Largest embedding share", percent(share), names[record.key]))
-    reached = [(f, r) for r in found if (f := metrics.value(r, machine, "embedding_fraction_of_roof"))]
-    if reached:
-        fraction, record = max(reached, key=lambda pair: pair[0])
-        facts.append(Fact("Closest to the gather roof", percent(fraction), names[record.key]))
-    return facts + _precision_fact(found)
-
-
-def _precision_fact(found: Sequence[Record]) -> list[Fact]:
-    widths = [stats.half_width_frac(r.measurement.times_s) for r in found if r.measurement]
-    if not widths:
-        return []
-    return [Fact("Typical precision", f"±{percent(median(widths))}", f"widest ±{percent(max(widths))}, of the median")]
-
-
-def _embedding_share(record: Record) -> float | None:
-    found = record.trace.stages.get("embedding") if record.trace else None
-    return found.share_frac if found else None
-
-
-def _flag_notes(found: Sequence[Record]) -> list[str]:
-    flags = Counter(f for r in found if r.measurement for f in r.measurement.flags)
-    return [f"{flag.replace('_', ' ')}: {n} of {len(found)} cases" for flag, n in sorted(flags.items())]
-
-
-def _about(name: str) -> str:
-    return ABOUT_SHARE if name == "embedding_share_frac" else metrics.BY_NAME[name].description
-
-
-def _row(record: Record, machine: Machine, names: Mapping[str, str], traces: Collection[str]) -> CaseRow:
-    assert record.measurement is not None
-    values = metrics.compute(record, machine)
-    path = record.trace.path if record.trace else None
-    return CaseRow(
-        key=record.key,
-        label=names[record.key],
-        flags=(*(f.replace("_", " ") for f in record.measurement.flags), *_input_flags(record)),
-        cells=tuple(_cell(name, record, values) for name, _ in SHOWN),
-        trace=quote(path) if path in traces and path else None,
-    )
-
-
-KS_CHANCE = 0.001
-"""A distance from the law that inputs drawn from it would exceed more rarely than this is told beside the case."""
-
-
-def _input_flags(record: Record) -> list[str]:
-    """What a reader must know of the inputs: rows from the cache, a file, folded rows, a law not followed."""
-    found = record.inputs
-    if found is None:
-        return []
-    replay = found.replay
-    told = {
-        "cache": found.residency == "cache",
-        "replay": replay is not None,
-        "replay wrapped": replay is not None and replay.wrapped,
-        f"{percent(replay.remapped_frac)} of rows folded" if replay else "": bool(replay and replay.remapped_frac),
-        "off the index law": _is_off(record, found.index_ks, found.index_ks_lookups),
-        "off the length law": _is_off(record, found.length_ks, found.length_ks_bags),
-    }
-    return [flag for flag, holds in told.items() if holds]
-
-
-def _is_off(record: Record, distance: float | None, draws: int) -> bool:
-    """Kolmogorov's bound on the largest distance of as many tables as the model has."""
-    tables = len(record.case.model.tables) if record.case.model else 1
-    return distance is not None and distance > math.sqrt(math.log(2 * tables / KS_CHANCE) / (2 * draws))
-
-
-def _cell(name: str, record: Record, values: Mapping[str, Any]) -> Cell:
-    if name == "embedding_share_frac":
-        share = _embedding_share(record)
-        return Cell(MISSING if share is None else percent(share), "", share)
-    value = values[name]
-    if value is None:
-        return Cell(MISSING)
-    interval = _interval(name, value, values)
-    with_note = interval and name in ("step_s_p50", "samples_per_s")
-    note = ends_text(value, interval, metrics.BY_NAME[name].unit) if interval and with_note else ""
-    return Cell(format_metric(name, values), note, value)
-
-
-def _ended(record: Record, names: Mapping[str, str]) -> Ended:
-    outcome = record.outcome
-    kind = " ".join(filter(None, (outcome.kind or "", f"({outcome.signal})" if outcome.signal else "")))
-    return Ended(names[record.key], record.key, outcome.status, kind.replace("_", " "), outcome.reason or MISSING)
-
-
 def _commands(manifest: Manifest, run_dir: str) -> list[tuple[str, str]]:
     words_ = manifest.argv if manifest.argv[:1] == ("dlrm-bench",) else ("dlrm-bench", *manifest.argv)
     return [
@@ -328,130 +148,13 @@ def _commands(manifest: Manifest, run_dir: str) -> list[tuple[str, str]]:
     ]
 
 
-# Pictures
-
-
-def draw_pictures(records: Sequence[Record], machine: Machine) -> list[Picture]:
-    """Every plot that these records can fill, in both themes and widths."""
-    from bench import plots
-
-    pictures = []
-    for name in plots.names():
-        plot = plots.load(name)
-        sources = _sources(plot, records, machine)
-        if sources:
-            pictures.append(Picture(name, plot.TITLE, plot.alt(records), plot.CAPTION, sources))
-    return pictures
-
-
-VARIANTS: tuple[tuple[Theme, Width, str], ...] = (
-    ("dark", "narrow", "(max-width: 600px) and (prefers-color-scheme: dark)"),
-    ("light", "narrow", "(max-width: 600px)"),
-    ("dark", "wide", "(prefers-color-scheme: dark)"),
-    ("light", "wide", ""),
-)
-
-
-def _sources(plot: Any, records: Sequence[Record], machine: Machine) -> tuple[Source, ...]:
-    from bench.plots import style
-
-    found = []
-    for theme, width, media in VARIANTS:
-        with style.using(theme, width):
-            figure = plot.draw(records, machine)
-            if figure is None:
-                return ()
-            found.append(_source(style.to_svg(figure), media))
-    return tuple(found)
-
-
-def _source(svg: str, media: str) -> Source:
-    sizes = re.findall(r'(?:width|height)="([\d.]+)pt"', svg[:400])
-    width, height = (round(float(s) * 4 / 3) for s in sizes[:2])
-    uri = "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
-    return Source(media, uri, width, height)
-
-
-# Text
-
-
-def render_html(report: Report, pictures: Sequence[Picture] = ()) -> str:
-    """One self-contained page: nothing is fetched, and the page's own policy forbids it."""
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    css, js = ((TEMPLATES / name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
-    template = environment.get_template("report.html.j2")
-    return template.render(
-        report=report,
-        pictures=pictures,
-        css=css,
-        js=js,
-        css_hash=_csp_hash(css),
-        js_hash=_csp_hash(js),
-    )
-
-
-def _csp_hash(text: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-
-
-def render_markdown(report: Report) -> str:
-    """The report's text as GitHub-flavoured Markdown, without pictures."""
-    parts = [
-        f"# {md(report.title)}",
-        md(report.subtitle),
-        "\n".join(f"- **{md(s.topic)}.** {md(s.text)}" for s in report.verdict),
-    ]
-    if report.facts:
-        parts.append(_md_table(("", "", ""), [(f.label, f.value, f.note) for f in report.facts]))
-    if report.rows:
-        columns = [c.title for c in report.columns]
-        rows = [(r.label, *(c.text for c in r.cells)) for r in report.rows]
-        parts += ["## Cases", _md_table(columns, rows)]
-    if report.ended:
-        rows = [(e.label, e.status, f"{e.kind}: {e.reason}" if e.kind else e.reason) for e in report.ended]
-        parts += ["## Not measured", _md_table(("Case", "Outcome", "Reason"), rows)]
-    parts += ["## Machine", _md_table(("", ""), report.machine)]
-    if report.ceilings:
-        head = ("Ceiling", "Best", "Spread", "Kernel", "Source", "Details")
-        parts.append(_md_table(head, report.ceilings))
-    if report.trust:
-        parts += ["What limits trust:", _md_list(report.trust)]
-    parts += ["## How to read this", _md_list([f"{name}: {text}" for name, text in report.conventions])]
-    parts += ["## Again", *(f"{md(what)}:\n\n{_md_code(command)}" for what, command in report.commands)]
-    return "\n\n".join([*parts, md(report.provenance)]) + "\n"
-
-
-def md(text: str) -> str:
-    """Text that Markdown and a table cell show as it is."""
-    return re.sub(r"([\\`*_\[\]<>|#~])", r"\\\1", " ".join(text.split()))
-
-
-def _md_list(items: Sequence[str]) -> str:
-    return "\n".join(f"- {md(item)}" for item in items)
-
-
-def _md_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *([md(cell) for cell in row] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _md_code(text: str) -> str:
-    fence = "`" * max(3, 1 + max((len(run) for run in re.findall(r"`+", text)), default=0))
-    return f"{fence}\n{text}\n{fence}"
-
-
-# The writer
-
-
-def write_report(path: Path, manifest: Manifest, records: Sequence[Record], run_dir: Path | None = None) -> Path:
+def write_report(
+    path: Path,
+    manifest: Manifest,
+    records: Sequence[Record],
+    run_dir: Path | None = None,
+    trials: Sequence[QualityTrial] = (),
+) -> Path:
     """Write `path` (HTML) and the same name with .md, each whole or not at all; give back `path`.
 
     `run_dir` is the run's folder where the report is not written into it; traces found there are linked.
@@ -462,8 +165,9 @@ def write_report(path: Path, manifest: Manifest, records: Sequence[Record], run_
     machine = manifest.machine
     paths = {r.trace.path for r in records if r.trace}
     linked = {p for p in paths if home == path.parent and _inside(home, p)}
-    report = build_report(manifest, records, machine, run_dir=str(home), traces=linked)
+    report = build_report(manifest, records, machine, run_dir=str(home), traces=linked, trials=trials)
     pictures = draw_pictures(records, machine)
+    pictures += draw_section_pictures(Run(manifest, tuple(records), tuple(trials)), report.sections)
     write_atomically(path.with_suffix(".md"), render_markdown(report).encode())
     write_atomically(path, render_html(report, pictures).encode())
     return path

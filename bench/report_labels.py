@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bench.records import Case, Record
 from bench.report_format import count, short
-from workloads.spec import ModelSpec
+from workloads.spec import ModelSpec, num_features
 
 Value = str | int | float | bool
 Axes = dict[str, Value]
@@ -21,6 +21,7 @@ WORDS = {
     "threads": "threads",
     "seed": "seed",
     "exponent": "s",
+    "rank": "rank",
 }
 TITLES = {
     "rows": "rows per table",
@@ -58,34 +59,47 @@ def axes_of(case: Case) -> Axes:
 
 
 def _model_axes(model: ModelSpec) -> Axes:
-    tables = model.tables
+    tables = model.tables[: num_features(model)]
     number = len(tables)
     replayed: Axes = {"replay": Path(model.replay).name} if model.replay else {}
-    return replayed | {
+    found: Axes = replayed | {
         "model": model.name,
-        "rows": round(model.table_rows / number),
+        "rows": round(sum(t.num_rows for t in tables) / number),
         "dim": round(sum(t.dim for t in tables) / number),
         "tables": number,
-        "pooling": model.lookups_per_sample / number,
+        "pooling": sum(t.pooling_factor for t in tables) / number,
         "indices": tables[0].indices,
         "exponent": tables[0].exponent,
         "lengths": tables[0].lengths,
         "interaction": model.interaction,
         "rows_scale": model.rows_scale,
+        "row_type": tables[0].row_type,
     }
+    if model.form:
+        found["form"] = model.form
+    if model.variant == "dcnv2":
+        found["rank"] = model.cross_rank or "full"
+    return found
 
 
 def varying(cases: Sequence[Case]) -> list[str]:
-    """Axes with more than one value among `cases`, in reading order. An axis that some cases lack does not count."""
+    """Axes with more than one value among `cases`, in reading order; of those that have the axis.
+
+    That tables were scaled is told even where all were scaled alike.
+    """
     every = [axes_of(c) for c in cases]
     names = dict.fromkeys(name for axes in every for name in axes)
-    return [n for n in names if len({axes[n] for axes in every if n in axes}) > 1]
+    scaled = any(axes.get("rows_scale", 1.0) != 1.0 for axes in every)
+    told = {"rows_scale"} if scaled else set()
+    return [n for n in names if n in told or len({axes[n] for axes in every if n in axes}) > 1]
 
 
 def value_text(name: str, value: Value) -> str:
     """One value of an axis: rows 1M, train, 4 KiB."""
     if name == "rows":
         return count(float(value))
+    if name == "rows_scale":
+        return f"all rows ×{value:g}" if value != 1.0 else "full size"
     if name == "phase":
         return PHASES.get(str(value), str(value))
     return short(value, 6) if isinstance(value, float) else str(value)
@@ -104,7 +118,9 @@ def label(case: Case, names: Sequence[str]) -> str:
 
 
 def case_name(case: Case) -> str:
-    """Model or code name."""
+    """Model or code name; a model whose tables were scaled says so."""
+    if case.model and case.model.rows_scale != 1.0:
+        return f"{case.model.name} (rows ×{case.model.rows_scale:g})"
     return case.model.name if case.model else (case.code or "code").rpartition(":")[2]
 
 

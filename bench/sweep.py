@@ -153,6 +153,8 @@ class Runner:
             trace=result.trace,
             costs=msgspec.structs.replace(result.costs, total_s=watch.elapsed_s),
             telemetry=channels,
+            parameters=result.parameters,
+            rounding_error=result.rounding_error,
         )
         return self._invariants(record)
 

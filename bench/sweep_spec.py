@@ -13,7 +13,7 @@ import msgspec
 
 from bench.records import Case, Limits
 from workloads import backends, inputs, presets
-from workloads.spec import MODEL_AXES, TABLE_AXES, ModelSpec, SpecError, bad_value, unknown, with_axis
+from workloads.spec import MODEL_AXES, TABLE_AXES, ModelSpec, SpecError, bad_value, unknown, with_axes
 
 SWEEPS = Path(presets.__file__).parent.parent / "sweeps"
 CASE_AXES = tuple(f for f in Case.__struct_fields__ if f not in ("model", "code"))
@@ -209,9 +209,7 @@ def make_case(preset: str | None, code: str | None, settings: Mapping[str, Scala
     if preset is None:
         return _case({"code": _code(code)} | fields)
     chosen = presets.load_preset(preset)
-    spec: ModelSpec = chosen.spec
-    for name, value in rest.items():
-        spec = with_axis(spec, name, value)
+    spec: ModelSpec = with_axes(chosen.spec, rest)
     presets.check_names(spec)
     case = _case({"model": spec, "batch_size": chosen.batch_size} | fields)
     return msgspec.structs.replace(case, model=inputs.bind(spec, case.batch_size))

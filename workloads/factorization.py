@@ -115,6 +115,12 @@ class Factorized(Annotated):
             deep: Tensor = self.top(rows[:, :, 1:].flatten(1)).squeeze(1)
             return logits + deep
 
+    def parameter_counts(self) -> dict[str, int]:
+        """w_0 apart as `bias`: it belongs to no interaction."""
+        counts = super().parameter_counts()
+        bias = self.interaction.bias.numel()
+        return counts | {"interaction": counts["interaction"] - bias, "bias": bias}
+
     def logit_terms(self, dense: Tensor, pooled: Tensor) -> Tensor:
         """(B,): the absolute terms of the factorization; those of the MLP's last layer come on top."""
         return self.interaction.absolute_terms(self._rows(dense, pooled))

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from workloads.pooling import Bags, Embedding
 
+_STAGE_OF = {"bottom": "bottom_mlp", "interaction": "interaction", "top": "top_mlp"}
 Annotate = Callable[[str], AbstractContextManager[Any]]
 
 _SILENT: AbstractContextManager[None] = nullcontext()
@@ -45,6 +46,15 @@ class Annotated(nn.Module):
     def dense_parameters(self) -> list[nn.Parameter]:
         """Parameters of the dense modules."""
         return [p for m in self.dense_modules() for p in m.parameters()]
+
+    def parameter_counts(self) -> dict[str, int]:
+        """Parameters of this module by what they belong to: tables, bottom_mlp, interaction, top_mlp."""
+        counts = {stage: _count(getattr(self, part, None)) for part, stage in _STAGE_OF.items()}
+        return {"tables": sum(self.embedding.table_sizes())} | counts
+
+
+def _count(part: nn.Module | None) -> int:
+    return sum(p.numel() for p in part.parameters()) if part else 0
 
 
 def set_tracing(model: Annotated, on: bool) -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from workloads.spec import ModelSpec, SpecError
+from workloads.spec import ModelSpec, SpecError, has_pair_table
 
 _MIX = (np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
 
 
 def has_pairs(spec: ModelSpec) -> bool:
     """Whether the spec's last table is looked up by hashed pairs of the values of the others."""
-    return spec.variant == "poly2" and spec.form == "hashed"
+    return has_pair_table(spec)
 
 
 def check(spec: ModelSpec) -> None:

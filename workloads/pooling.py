@@ -85,6 +85,10 @@ class Embedding(nn.Module):
         """Views (num_rows, dim) of the weights, one per table, for filling and checking."""
         raise NotImplementedError
 
+    def table_sizes(self) -> list[int]:
+        """Weights of each table: rows times dim."""
+        return [weight.numel() for weight in self.table_weights()]
+
     def fill(self, seed: int, num_threads: int | None = None) -> None:
         """Random values into every table, the same on every backend."""
         for number, weight in enumerate(self.table_weights()):

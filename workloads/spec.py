@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
 import msgspec
@@ -241,22 +242,49 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 _LAW_AXES = ("exponent", "shift", "hot_rows", "hot_share", "reuse", "working_set", "length_spread")
 TABLE_AXES = ("num_rows", "dim", "pooling_factor", "pooling", "indices", "lengths", "weighted", "row_type", *_LAW_AXES)
-_PLAIN_AXES = ("interaction", "interaction_self", "cross_layers", "cross_rank", "form", "replay", "remap")
-MODEL_AXES = ("num_tables", "rows_scale", *_PLAIN_AXES)
+_MLP_AXES = ("bottom_mlp", "top_mlp")
+_PLAIN_AXES = (
+    "variant",
+    "num_dense",
+    *_MLP_AXES,
+    "interaction",
+    "interaction_self",
+    "cross_layers",
+    "cross_rank",
+    "form",
+    "replay",
+    "remap",
+)
+MODEL_AXES = ("num_tables", "num_features", "rows_scale", *_PLAIN_AXES)
+
+
+def with_axes(spec: ModelSpec, settings: Mapping[str, Any]) -> ModelSpec:
+    """`spec` with several axes set: parameters of the model first and at once, since some of them only fit together
+    (num_dense and bottom_mlp), then the others in the order given. Raises SpecError."""
+    plain = {axis: value for axis, value in settings.items() if axis in _PLAIN_AXES}
+    spec = _with_plain(spec, plain) if plain else spec
+    for axis, value in settings.items():
+        if axis not in plain:
+            spec = with_axis(spec, axis, value)
+    return spec
 
 
 def with_axis(spec: ModelSpec, axis: str, value: Any) -> ModelSpec:
-    """`spec` with one axis set: a TableSpec field on every table, num_tables, rows_scale or a parameter of the model.
+    """`spec` with one axis set: a TableSpec field on every table, a number of tables or features, rows_scale or a
+    parameter of the model.
 
     `dim` also sets the width at which the bottom MLP ends where the interaction is a dot product, since the two
-    are one number there. Raises SpecError for an axis or value that is not allowed.
+    are one number there. MLPs are widths joined by dashes ('512-256-1', '' for none). Another `variant` is another
+    model and named so. Raises SpecError for an axis or value that is not allowed.
     """
     if axis == "num_tables":
         return _with_num_tables(spec, value)
+    if axis == "num_features":
+        return _with_num_features(spec, value)
     if axis == "rows_scale":
         return _with_rows_scale(spec, value)
     if axis in _PLAIN_AXES:
-        return _replace(spec, {axis: value})
+        return _with_plain(spec, {axis: value})
     if axis not in TABLE_AXES:
         raise unknown("axis", axis, [*TABLE_AXES, *MODEL_AXES])
     tables = tuple(_replace(t, {axis: value}) for t in spec.tables)
@@ -280,9 +308,45 @@ def _replace(struct: _Spec, changes: dict[str, Any]) -> _Spec:
         raise bad_value(type(struct), field, value, str(error).partition(" - at")[0]) from None
 
 
-def _with_num_tables(spec: ModelSpec, value: Any) -> ModelSpec:
+def _with_plain(spec: ModelSpec, changes: Mapping[str, Any]) -> ModelSpec:
+    read = {axis: _widths(axis, value) if axis in _MLP_AXES else value for axis, value in changes.items()}
+    if read.get("variant", spec.variant) != spec.variant:
+        read["name"] = f"{spec.name}-{read['variant']}"
+    return _replace(spec, read)
+
+
+def _widths(axis: str, value: Any) -> tuple[int, ...]:
+    """(512, 256, 1) from '512-256-1', or from 1; () from ''."""
+    text = str(value)
+    _require(bool(re.fullmatch(r"(\d+(-\d+)*)?", text)), axis, value, "widths joined by dashes, such as '512-256-1'")
+    return tuple(int(width) for width in text.split("-") if width)
+
+
+def has_pair_table(spec: ModelSpec) -> bool:
+    """Whether the last table holds hashed pairs of the values of the others (poly2, form 'hashed')."""
+    return spec.variant == "poly2" and spec.form == "hashed"
+
+
+def num_features(spec: ModelSpec) -> int:
+    """Sparse features that interact: the tables, without one that holds hashed pairs."""
+    return len(spec.tables) - has_pair_table(spec)
+
+
+def _with_num_features(spec: ModelSpec, value: Any) -> ModelSpec:
+    """`value` features, the tables repeated in turn; a table of hashed pairs keeps its rows per pair of features."""
+    if not has_pair_table(spec):
+        return _with_num_tables(spec, value, "num_features")
+    *features, pair_table = spec.tables
+    made = _with_num_tables(msgspec.structs.replace(spec, tables=tuple(features)), value, "num_features")
+    before, after = (max(n * (n - 1) // 2, 1) for n in (len(features), value))
+    rows = max(1, round(pair_table.num_rows / before * after))
+    grown = _replace(pair_table, {"num_rows": rows, "pooling_factor": float(after)})
+    return msgspec.structs.replace(made, tables=(*made.tables, grown))
+
+
+def _with_num_tables(spec: ModelSpec, value: Any, axis: str = "num_tables") -> ModelSpec:
     whole = isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 100_000
-    _require(whole, "num_tables", value, "a whole number from 1 to 100000")
+    _require(whole, axis, value, "a whole number from 1 to 100000")
     chosen = (spec.tables[i % len(spec.tables)] for i in range(value))
     tables = tuple(msgspec.structs.replace(t, name=f"t{i}") for i, t in enumerate(chosen))
     return msgspec.structs.replace(spec, tables=tables)

@@ -13,7 +13,7 @@ from workloads import backends, models
 from workloads.batch import Batch
 from workloads.layers import Annotated
 from workloads.pooling import Bags
-from workloads.spec import ModelSpec, SpecError, unknown
+from workloads.spec import ModelSpec, SpecError, has_pair_table, unknown
 from workloads.work import is_training
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -114,6 +114,15 @@ def _optimizers(model: Annotated, learning_rate: float) -> dict[str, torch.optim
     tables = [] if model.embedding.fused_optimizer else list(model.embedding.parameters())
     parameters = {"optimizer": model.dense_parameters(), TABLE_UPDATE: tables}
     return {name: torch.optim.SGD(p, lr=learning_rate) for name, p in parameters.items() if p}
+
+
+def parameter_counts(bundle: ModelBundle) -> dict[str, int]:
+    """Parameters of the built model by what they belong to; a table of hashed pairs belongs to the interaction."""
+    counts = bundle.model.parameter_counts()
+    if has_pair_table(bundle.spec):
+        pairs = bundle.model.embedding.table_sizes()[-1]
+        counts |= {"tables": counts["tables"] - pairs, "interaction": counts["interaction"] + pairs}
+    return counts
 
 
 def make_step(bundle: ModelBundle, phase: str | None = None) -> Step:

@@ -70,6 +70,10 @@ class IntTables(Embedding):
                 rows = encode(values[start : start + CHUNK_ROWS], table.row_type)
                 stored[start : start + CHUNK_ROWS, : rows.shape[1]].copy_(rows)
 
+    def table_sizes(self) -> list[int]:
+        """Weights of each table, whatever number of bits each takes."""
+        return [rows.shape[0] * table.dim for rows, table in zip(self.stored_rows(), self.tables, strict=True)]
+
     def take_rows(self, t: int, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Values (u, D) of the rows as stored, decoded."""
         table, stored = self.tables[t], self.stored_rows()[t]

@@ -84,6 +84,12 @@ def line_bytes(row_bytes: int) -> int:
     return math.ceil(row_bytes / LINE_BYTES) * LINE_BYTES
 
 
+def rows_line_bytes(table: TableSpec, rows: float) -> float:
+    """Bytes of the cache lines that `rows` distinct rows fill: a line each where rows are wide, but never more than
+    the whole table, of which a line holds several rows where they are narrow."""
+    return min(rows * line_bytes(table.row_bytes), line_bytes(table.num_rows * table.row_bytes))
+
+
 def make_work(spec: ModelSpec, batch_size: int, touches: tuple[TableTouch, ...], stages: dict[str, StageWork]) -> Work:
     """Work from its stages, with lookups and mean row bytes of the embedding."""
     lookups = math.fsum(t.lookups for t in touches)
@@ -104,24 +110,25 @@ def embedding_work(
 
 def _table_work(table: TableSpec, batch_size: int, training: bool, touch: TableTouch) -> StageWork:
     n, u, w = touch.lookups, touch.unique_rows, table.row_bytes
+    lines = rows_line_bytes(table, u)
     output = batch_size * table.pooled_bytes
     index = n * INDEX_BYTES + (batch_size + 1) * INDEX_BYTES + (n * ROW_ELEMENT_BYTES if table.weighted else 0)
     # One add per element of a row, a multiply too where weighted; a division per output element for a mean.
     flops = n * table.dim * (2 if table.weighted else 1) + (batch_size * table.dim if table.pooling == "mean" else 0)
-    logical, algorithmic, compulsory = n * w, n * w + output + index, u * line_bytes(w) + output + index
+    logical, algorithmic, compulsory = n * w, n * w + output + index, lines + output + index
     if training:
         # Gradients are added up per distinct row (n*D), then row -= rate * gradient (2*u*D).
         flops += n * table.dim * (2 if table.weighted else 1) + 2 * u * table.dim
         logical += n * w + u * 2 * w
         algorithmic += output + u * 2 * w
-        compulsory += output + u * 2 * line_bytes(w)
+        compulsory += output + 2 * lines
     return StageWork(
         flops=round(flops),
         flops_useful=round(flops),
         bytes_logical=round(logical),
         bytes_algorithmic=round(algorithmic),
         bytes_compulsory=round(compulsory),
-        working_set_bytes=touch.rotation_unique_rows * line_bytes(w),
+        working_set_bytes=round(rows_line_bytes(table, touch.rotation_unique_rows)),
     )
 
 

@@ -10,7 +10,7 @@ from bench.commands.output import print_json, print_table
 from bench.plan import gib
 from bench.sweep_spec import CASE_AXES, load_sweep, parse_flag, sweep_names
 from workloads import backends, indices, lengths, models, presets
-from workloads.spec import MODEL_AXES, TABLE_AXES, SpecError, unknown, with_axis
+from workloads.spec import MODEL_AXES, TABLE_AXES, SpecError, unknown, with_axes
 
 Row = dict[str, str | None]
 
@@ -84,7 +84,7 @@ def show_description(preset: str, axes: Sequence[str], *, as_json: bool) -> None
     from workloads.describe import describe
 
     chosen = presets.load_preset(preset)
-    spec, batch_size = chosen.spec, chosen.batch_size
+    batch_size, settings = chosen.batch_size, {}
     for flag in axes:
         name, values = parse_flag(flag, "--axis")
         if len(values) != 1:
@@ -98,7 +98,9 @@ def show_description(preset: str, axes: Sequence[str], *, as_json: bool) -> None
                 "describe takes batch_size and the axes of the model: " + ", ".join((*TABLE_AXES, *MODEL_AXES)),
             )
         else:
-            spec = with_axis(spec, name, values[0])
+            settings[name] = values[0]
+    spec = with_axes(chosen.spec, settings)
+    presets.check_names(spec)
     found = describe(spec, batch_size)
     if as_json:
         print_json(found)

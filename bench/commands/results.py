@@ -38,7 +38,7 @@ def _print_csv(rows: Sequence[dict[str, Any]]) -> None:
 
 
 def _print_rows(manifest: Manifest, rows: Sequence[dict[str, Any]]) -> None:
-    from bench.report import format_metric
+    from bench.report_cases import format_metric
 
     shown = ("step_s_p50", "samples_per_s", "compulsory_bytes_per_s", "fraction_of_roof", "peak_rss_bytes")
     cells = []

@@ -23,6 +23,7 @@ from workloads.spec import SpecError
 
 CEILINGS_S = 30.0
 MIN_BUDGET_S = 0.2
+ROUGH_FLOPS_PER_S, ROUGH_BYTES_PER_S = 50e9, 5e9
 
 
 class SweepOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -164,7 +165,20 @@ def surroundings(machine: Machine) -> Surroundings:
             case.model, case.batch_size, case.phase, case.backend, case.dtype, optimizer=case.optimizer
         )
 
-    return Surroundings(memory_available_bytes=available_bytes(), unavailable=unavailable, memory_needed=needed)
+    return Surroundings(
+        memory_available_bytes=available_bytes(), unavailable=unavailable, memory_needed=needed, step_s=rough_step_s
+    )
+
+
+def rough_step_s(case: Case) -> float:
+    """Seconds of one step by counted work at rates that a core of a plain CPU reaches; 0 on other devices."""
+    from workloads.batch import expected_touch
+    from workloads.models import count_work
+
+    if case.model is None or case.device != "cpu":
+        return 0.0
+    work = count_work(case.model, case.batch_size, case.phase, expected_touch(case.model, case.batch_size))
+    return work.total("flops") / ROUGH_FLOPS_PER_S + work.total("bytes_algorithmic") / ROUGH_BYTES_PER_S
 
 
 def _device(case: Case) -> str:

@@ -1,0 +1,200 @@
+"""The cases of a run as rows of text, and the figures of the strip."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from statistics import median
+from typing import Any, Literal, NamedTuple
+from urllib.parse import quote
+
+from bench import metrics, stats
+from bench.records import Record
+from bench.report_format import MISSING, by_unit, count, ends_text, percent
+from bench.report_labels import PHASES
+from profiles.machine import Machine
+
+NOT_TIMED = {"B", "", "faults", "switches/s", "ratio", "FLOP/B"}
+"""Units whose values do not come from the step time, and so take no interval from it."""
+SHOWN = (
+    ("step_s_p50", "Step time"),
+    ("samples_per_s", "Samples/s"),
+    ("step_latency_s_p99", "p99 step"),
+    ("embedding_share_frac", "Embedding"),
+    ("embedding_logical_bytes_per_s", "Logical bytes"),
+    ("embedding_compulsory_bytes_per_s", "Compulsory bytes"),
+    ("embedding_fraction_of_roof", "Of gather roof"),
+    ("fraction_of_roof", "Of roof"),
+    ("spread_frac", "Spread"),
+    ("num_repeats", "Repeats"),
+    ("peak_rss_bytes", "Peak RSS"),
+    ("index_ks", "Index KS"),
+)
+ABOUT_SHARE = "share of the embedding stage in the profiled step"
+KS_CHANCE = 0.001
+"""A distance from the law that inputs drawn from it would exceed more rarely than this is told beside the case."""
+
+
+class Fact(NamedTuple):
+    """A figure of the strip: label, value, and what it is of."""
+
+    label: str
+    value: str
+    note: str
+
+
+class Cell(NamedTuple):
+    """One cell: text, a smaller second line, and what the column sorts by (None sorts last)."""
+
+    text: str
+    note: str = ""
+    sort: float | None = None
+
+
+class Column(NamedTuple):
+    """A column's title, what it holds, and whether it holds numbers, words, sentences or a flag."""
+
+    title: str
+    about: str = ""
+    kind: Literal["number", "text", "wide", "flag"] = "number"
+
+
+class CaseRow(NamedTuple):
+    """One measured case. `trace` is a link relative to the report, or None."""
+
+    key: str
+    label: str
+    flags: tuple[str, ...]
+    cells: tuple[Cell, ...]
+    trace: str | None
+
+
+class Ended(NamedTuple):
+    """A case that was not measured, and why."""
+
+    label: str
+    key: str
+    status: str
+    kind: str
+    reason: str
+
+
+def format_metric(name: str, values: Mapping[str, Any]) -> str:
+    """One metric of a computed row in words, with the digits that the step time's interval supports."""
+    value, metric = values.get(name), metrics.BY_NAME[name]
+    if value is None:
+        return MISSING
+    if isinstance(value, (list, tuple)):
+        return " to ".join(by_unit(v, metric.unit) for v in value)
+    return by_unit(value, metric.unit, interval_of(name, value, values))
+
+
+def interval_of(name: str, value: float, values: Mapping[str, Any]) -> tuple[float, float] | None:
+    """Interval of a metric that is an amount over the step time, or the step time itself."""
+    middle, ends = values.get("step_s_p50"), values.get("step_s_ci95")
+    if not middle or not ends:
+        return None
+    if name == "step_s_p50":
+        return ends[0], ends[1]
+    per_second = metrics.BY_NAME[name].unit.endswith("/s") and metrics.BY_NAME[name].unit not in NOT_TIMED
+    return (value * middle / ends[1], value * middle / ends[0]) if per_second else None
+
+
+def facts(found: Sequence[Record], machine: Machine, names: Mapping[str, str]) -> list[Fact]:
+    """The strip: best throughput by phase, largest embedding share, nearest to the gather roof, typical precision."""
+    facts = []
+    for phase in dict.fromkeys(r.case.phase for r in found):
+        rated = [(v, r) for r in found if r.case.phase == phase and (v := metrics.value(r, machine, "samples_per_s"))]
+        if rated:
+            best, record = max(rated, key=lambda pair: pair[0])
+            facts.append(Fact(f"Most samples/s, {PHASES.get(phase, phase)}", count(best), names[record.key]))
+    shares = [(s, r) for r in found if (s := _embedding_share(r)) is not None]
+    if shares:
+        share, record = max(shares, key=lambda pair: pair[0])
+        facts.append(Fact("Largest embedding share", percent(share), names[record.key]))
+    reached = [(f, r) for r in found if (f := metrics.value(r, machine, "embedding_fraction_of_roof"))]
+    if reached:
+        fraction, record = max(reached, key=lambda pair: pair[0])
+        facts.append(Fact("Closest to the gather roof", percent(fraction), names[record.key]))
+    return facts + _precision_fact(found)
+
+
+def _precision_fact(found: Sequence[Record]) -> list[Fact]:
+    widths = [stats.half_width_frac(r.measurement.times_s) for r in found if r.measurement]
+    if not widths:
+        return []
+    return [Fact("Typical precision", f"±{percent(median(widths))}", f"widest ±{percent(max(widths))}, of the median")]
+
+
+def _embedding_share(record: Record) -> float | None:
+    found = record.trace.stages.get("embedding") if record.trace else None
+    return found.share_frac if found else None
+
+
+def flag_notes(found: Sequence[Record]) -> list[str]:
+    """How many cases each flag limits trust in."""
+    flags = Counter(f for r in found if r.measurement for f in r.measurement.flags)
+    return [f"{flag.replace('_', ' ')}: {n} of {len(found)} cases" for flag, n in sorted(flags.items())]
+
+
+def about(name: str) -> str:
+    """What a column holds."""
+    return ABOUT_SHARE if name == "embedding_share_frac" else metrics.BY_NAME[name].description
+
+
+def case_row(record: Record, machine: Machine, names: Mapping[str, str], traces: Collection[str]) -> CaseRow:
+    """One measured case; its trace is linked where it is among `traces`."""
+    assert record.measurement is not None
+    values = metrics.compute(record, machine)
+    path = record.trace.path if record.trace else None
+    return CaseRow(
+        key=record.key,
+        label=names[record.key],
+        flags=(*(f.replace("_", " ") for f in record.measurement.flags), *_input_flags(record)),
+        cells=tuple(_cell(name, record, values) for name, _ in SHOWN),
+        trace=quote(path) if path in traces and path else None,
+    )
+
+
+def _input_flags(record: Record) -> list[str]:
+    """What a reader must know of the inputs: rows from the cache, a file, folded rows, a law not followed."""
+    found = record.inputs
+    if found is None:
+        return []
+    replay = found.replay
+    told = {
+        "cache": found.residency == "cache",
+        "replay": replay is not None,
+        "replay wrapped": replay is not None and replay.wrapped,
+        f"{percent(replay.remapped_frac)} of rows folded" if replay else "": bool(replay and replay.remapped_frac),
+        "off the index law": _is_off(record, found.index_ks, found.index_ks_lookups),
+        "off the length law": _is_off(record, found.length_ks, found.length_ks_bags),
+    }
+    return [flag for flag, holds in told.items() if holds]
+
+
+def _is_off(record: Record, distance: float | None, draws: int) -> bool:
+    """Kolmogorov's bound on the largest distance of as many tables as the model has."""
+    tables = len(record.case.model.tables) if record.case.model else 1
+    return distance is not None and distance > math.sqrt(math.log(2 * tables / KS_CHANCE) / (2 * draws))
+
+
+def _cell(name: str, record: Record, values: Mapping[str, Any]) -> Cell:
+    if name == "embedding_share_frac":
+        share = _embedding_share(record)
+        return Cell(MISSING if share is None else percent(share), "", share)
+    value = values[name]
+    if value is None:
+        return Cell(MISSING)
+    interval = interval_of(name, value, values)
+    with_note = interval and name in ("step_s_p50", "samples_per_s")
+    note = ends_text(value, interval, metrics.BY_NAME[name].unit) if interval and with_note else ""
+    return Cell(format_metric(name, values), note, value)
+
+
+def ended_row(record: Record, names: Mapping[str, str]) -> Ended:
+    """One case that was not measured."""
+    outcome = record.outcome
+    kind = " ".join(filter(None, (outcome.kind or "", f"({outcome.signal})" if outcome.signal else "")))
+    return Ended(names[record.key], record.key, outcome.status, kind.replace("_", " "), outcome.reason or MISSING)

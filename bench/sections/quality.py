@@ -1,0 +1,77 @@
+"""What models learned against what they cost: log loss, gap to Bayes, the frontier."""
+
+from __future__ import annotations
+
+from bench.records import QualityTrial
+from bench.report_cases import Cell, Column
+from bench.report_format import MISSING, count, percent, seconds
+from bench.run import Run
+from bench.sections import Section, Table
+from bench.study.frontier import COSTS, Estimate, Learned, frontier, learned
+
+
+def section(run: Run) -> Section | None:
+    """None without trials."""
+    if not run.trials:
+        return None
+    models = learned(run.trials)
+    logs = list(dict.fromkeys(m.log for m in models))
+    return Section(
+        "quality",
+        "Quality against cost",
+        text=tuple(_ended(run.trials)),
+        tables=tuple(_table(log, [m for m in models if m.log == log]) for log in logs),
+        plots=("frontier",),
+        notes=(
+            "Planted: clicks drawn from probabilities with pairwise interactions of known strength; control: from "
+            "probabilities without any. Log loss and AUC are of held-out samples, as means over seeds with 95 % "
+            "t-intervals; a dash where one seed says nothing of the scatter.",
+            "Gap to Bayes: log loss above that of the true probabilities on the same samples, the least any model can "
+            "expect. Learned: how much of the gap between always predicting the base rate and Bayes is closed.",
+            "On the frontier: no other model is both cheaper and better by its mean; F by FLOPs, P by parameters, "
+            "S by seconds of training.",
+        ),
+    )
+
+
+def _ended(trials: tuple[QualityTrial, ...]) -> list[str]:
+    """Trials that did not end well, told with their reasons."""
+    bad = [t for t in trials if t.outcome.status != "ok"]
+    reasons = list(dict.fromkeys(t.outcome.reason or t.outcome.status for t in bad))
+    return [f"{len(bad)} of {len(trials)} trials did not end well: {'; '.join(reasons)}."] if bad else []
+
+
+def _table(log: str, models: list[Learned]) -> Table:
+    titles = ("Seeds", "FLOPs/sample", "Parameters", "Training", "Log loss", "Gap to Bayes", "Learned", "AUC")
+    columns = (Column("Model", kind="text"), *(Column(t) for t in titles), Column("On the frontier", kind="text"))
+    best = {cost.name: frontier(models, cost) for cost in COSTS}
+    ordered = sorted(models, key=lambda m: m.log_loss.value)
+    return Table(f"{log.capitalize()} log", columns, tuple(_row(m, best) for m in ordered))
+
+
+def _row(model: Learned, best: dict[str, list[Learned]]) -> tuple[Cell, ...]:
+    gap = model.gap
+    on = [letter for letter, cost in zip("FPS", COSTS, strict=True) if model in best[cost.name]]
+    return (
+        Cell(model.name),
+        Cell(str(len(model.trials))),
+        Cell(count(model.flops)),
+        Cell(count(model.params)),
+        Cell(seconds(model.train_s)),
+        _estimate(model.log_loss),
+        _estimate(gap) if gap else Cell(MISSING),
+        Cell(_learned(model)),
+        _estimate(model.auc),
+        Cell(" ".join(on) or MISSING),
+    )
+
+
+def _estimate(found: Estimate) -> Cell:
+    ends = f"{found.low:.4f} to {found.high:.4f}" if found.known else MISSING
+    return Cell(f"{found.value:.4f}", ends, found.value)
+
+
+def _learned(model: Learned) -> str:
+    """Share of what there is to learn that was learned."""
+    gap, prior = model.gap, model.prior_gap
+    return percent(1 - gap.value / prior) if gap and prior and prior > 0 else MISSING

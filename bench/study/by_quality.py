@@ -1,0 +1,150 @@
+"""Claims about quality: decided by log loss at equal cost, paired by seed, on the planted log and on the control."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from bench.study.claim import Claim, Data, Verdict
+from bench.study.frontier import COSTS, Cost, Estimate, Learned, difference, match
+
+FAMILY_ERROR = 0.05
+"""All comparisons of one claim together: each interval is widened for their number (Bonferroni)."""
+NEGLIGIBLE = 0.001
+"""A difference of log loss below this does not count as needing the costlier model."""
+
+
+class Comparison(NamedTuple):
+    """Log loss of a model minus that of another with at least its cost; below 0 the model is better."""
+
+    model: Learned
+    other: Learned
+    difference: Estimate
+
+    @property
+    def better(self) -> bool:
+        """Whether the whole interval lies below 0."""
+        return self.difference.high < 0
+
+    @property
+    def worse(self) -> bool:
+        """Whether the whole interval lies above 0."""
+        return self.difference.low > 0
+
+
+def compare(
+    models: Sequence[Learned], log: str, rivals: Sequence[str], against: Sequence[str], cost: Cost
+) -> list[Comparison]:
+    """Each model of `rivals` with the one of `against` that had the least cost not below its own, on one log."""
+    own = [m for m in models if m.log == log and m.model.variant in rivals]
+    others = [m for m in models if m.log == log and m.model.variant in against]
+    pairs = [(m, other) for m in own if (other := match(m, others, cost))]
+    confidence = 1 - FAMILY_ERROR / max(len(pairs), 1)
+    return [Comparison(m, o, d) for m, o in pairs if (d := difference(m, o, confidence))]
+
+
+def _lacking(found: Sequence[Comparison], rivals: Sequence[str], against: str) -> str | None:
+    """Why nothing can be said, or None."""
+    if not found:
+        return f"no trial on the planted log of {', '.join(rivals)} with one of {against} of at least its FLOPs"
+    if not any(c.difference.known for c in found):
+        return "one seed a model, which says nothing of the scatter between seeds"
+    return None
+
+
+def _better_than(data: Data, claim: Claim, rivals: Sequence[str], against: str) -> Claim:
+    """Decide that `rivals` do better than `against` where interactions are planted, and not where there are none."""
+    by_cost = {cost.name: compare(data.models, "planted", rivals, (against,), cost) for cost in COSTS}
+    control = compare(data.models, "control", rivals, (against,), COSTS[0])
+    found = by_cost["flops"]
+    lacking = _lacking(found, rivals, against)
+    if lacking:
+        return claim._replace(text=f"This run has {lacking}.")
+    absent = [v for v in rivals if v not in {c.model.model.variant for c in found}]
+    elsewhere = sum(c.better for c in control)
+    verdict: Verdict = "depends"
+    if not any(c.better for c in found):
+        verdict = "not supported"
+    elif all(c.better for c in found) and not elsewhere and control and not absent:
+        verdict = "supported"
+    at_cost = ", ".join(f"{_tally(by_cost[c.name])} at equal {c.title}" for c in COSTS)
+    parts = [
+        f"Lower log loss than {against} on the planted log in {at_cost}; higher in {sum(c.worse for c in found)} of "
+        f"{len(found)} at equal FLOPs. {_extremes(found)}",
+        f"On the control log lower in {_tally(control)}." if control else "There is no control log to compare with.",
+        f"Not compared: {', '.join(absent)}." if absent else "",
+    ]
+    return claim._replace(verdict=verdict, text=" ".join(filter(None, parts)), evidence=_evidence(found))
+
+
+def _tally(found: Sequence[Comparison]) -> str:
+    return f"{sum(c.better for c in found)} of {len(found)}"
+
+
+def _extremes(found: Sequence[Comparison]) -> str:
+    ordered = sorted(found, key=lambda c: c.difference.value)
+    first, last = ordered[0], ordered[-1]
+    text = f"Best: {_say(first)}"
+    return f"{text}." if first is last else f"{text}; worst: {_say(last)}."
+
+
+def _say(found: Comparison) -> str:
+    d = found.difference
+    return f"{found.model.name} {d.value:+.4f} [{d.low:+.4f}, {d.high:+.4f}] against {found.other.name}"
+
+
+def _evidence(found: Sequence[Comparison]) -> tuple[tuple[str, float], ...]:
+    return tuple((f"{c.model.name} minus {c.other.name}", c.difference.value) for c in found)
+
+
+def dense_into_space(data: Data) -> Claim:
+    """dlrm against dlrm_cat."""
+    claim = Claim(
+        "dense_interact",
+        "Dense features mapped into the embedding space and interacting there (dlrm) do better than features side by "
+        "side (dlrm_cat).",
+        "not measured",
+        "",
+        "Supported where every dlrm has a lower log loss on the planted log than a dlrm_cat of at least its FLOPs, and "
+        "none has on the control log; not supported where none has.",
+    )
+    return _better_than(data, claim, ("dlrm",), "dlrm_cat")
+
+
+def deep_is_inefficient(data: Data) -> Claim:
+    """Explicit interactions against a plain network."""
+    claim = Claim(
+        "deep_network",
+        "Leaving interactions to a deep network is inefficient.",
+        "not measured",
+        "",
+        "Supported where every fm, fm_mlp, dlrm and dcnv2 has a lower log loss on the planted log than an mlp of at "
+        "least its FLOPs, and none has on the control log; not supported where none has.",
+    )
+    return _better_than(data, claim, ("fm", "fm_mlp", "dlrm", "dcnv2"), "mlp")
+
+
+def second_order_suffices(data: Data) -> Claim:
+    """dlrm against higher orders."""
+    rivals = ("dcn", "dcnv2", "deepfm")
+    claim = Claim(
+        "second_order",
+        "DLRM does not need interactions of higher order.",
+        "not measured",
+        "",
+        f"Supported where no dcn, dcnv2 or deepfm can have a log loss lower by {NEGLIGIBLE} or more on the planted log "
+        "than a dlrm of at least its FLOPs (every interval above that); not supported where all clearly have a lower "
+        "one. The interactions of that log are pairwise: of data with higher ones this says nothing.",
+    )
+    found = compare(data.models, "planted", rivals, ("dlrm",), COSTS[0])
+    lacking = _lacking(found, rivals, "dlrm")
+    if lacking:
+        return claim._replace(text=f"This run has {lacking}.")
+    verdict: Verdict = "supported" if all(c.difference.low > -NEGLIGIBLE for c in found) else "depends"
+    if all(c.better for c in found):
+        verdict = "not supported"
+    text = (
+        f"Higher orders have a lower log loss than dlrm in {_tally(found)} comparisons at equal FLOPs, a higher one in "
+        f"{sum(c.worse for c in found)}. {_extremes(found)}"
+    )
+    return claim._replace(verdict=verdict, text=text, evidence=_evidence(found))

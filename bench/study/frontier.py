@@ -1,0 +1,154 @@
+"""Quality against cost: each model over its seeds, the gap to Bayes, the Pareto frontier, paired differences. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from bench.records import QualityTrial
+from bench.study.scaling import CONFIDENCE, t_quantile, variant_name
+from workloads.spec import ModelSpec
+
+MATCH_TOLERANCE = 0.05
+"""A model with at least 95 % of another's cost counts as having had as much."""
+
+
+class Estimate(NamedTuple):
+    """A mean over seeds and its t-interval; without ends where one seed says nothing of the scatter."""
+
+    value: float
+    low: float
+    high: float
+    seeds: int
+
+    @property
+    def known(self) -> bool:
+        """Whether there is an interval."""
+        return math.isfinite(self.high - self.low)
+
+
+def estimate(values: Sequence[float], confidence: float = CONFIDENCE) -> Estimate:
+    """Mean and t-interval of independent values (seeds)."""
+    count = len(values)
+    mean = math.fsum(values) / count
+    if count < 2:
+        return Estimate(mean, -math.inf, math.inf, count)
+    deviation = math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (count - 1))
+    reach = t_quantile(confidence, count - 1) * deviation / math.sqrt(count)
+    return Estimate(mean, mean - reach, mean + reach, count)
+
+
+class Learned(NamedTuple):
+    """One model on one log over all its seeds."""
+
+    log: str
+    variant: str
+    model: ModelSpec
+    budget_flops: float | None
+    trials: tuple[QualityTrial, ...]
+
+    @property
+    def name(self) -> str:
+        """dlrm at 20 kFLOP; the budget only where the model was sized for one."""
+        return f"{self.variant} at {self.budget_flops / 1e3:g} kFLOP" if self.budget_flops else self.variant
+
+    @property
+    def flops(self) -> float:
+        """Forward FLOPs per sample."""
+        return self.trials[0].flops_per_sample_forward
+
+    @property
+    def params(self) -> float:
+        """Parameters."""
+        return float(self.trials[0].params)
+
+    @property
+    def train_s(self) -> float:
+        """Mean seconds of training up to the last point."""
+        return math.fsum(t.curve[-1].train_s for t in self.trials) / len(self.trials)
+
+    @property
+    def log_loss(self) -> Estimate:
+        """Log loss on held-out samples after training."""
+        return estimate([t.curve[-1].log_loss for t in self.trials])
+
+    @property
+    def auc(self) -> Estimate:
+        """Area under the ROC curve on held-out samples after training."""
+        return estimate([t.curve[-1].auc for t in self.trials])
+
+    @property
+    def gap(self) -> Estimate | None:
+        """Log loss above that of the true probabilities on the same samples; None where Bayes is unknown."""
+        gaps = [t.curve[-1].log_loss - t.bayes_log_loss for t in self.trials if t.bayes_log_loss is not None]
+        return estimate(gaps) if len(gaps) == len(self.trials) else None
+
+    @property
+    def prior_gap(self) -> float | None:
+        """What there is to learn: log loss of always predicting the base rate, above Bayes."""
+        found = [
+            t.prior_log_loss - t.bayes_log_loss
+            for t in self.trials
+            if t.prior_log_loss is not None and t.bayes_log_loss is not None
+        ]
+        return math.fsum(found) / len(found) if found else None
+
+
+class Cost(NamedTuple):
+    """What quality is set against: id, words, unit, value."""
+
+    name: str
+    title: str
+    unit: str
+    of: Callable[[Learned], float]
+
+
+COSTS = (
+    Cost("flops", "forward FLOPs per sample", "FLOP", lambda m: m.flops),
+    Cost("params", "parameters", "", lambda m: m.params),
+    Cost("train_s", "training time", "s", lambda m: m.train_s),
+)
+
+
+def learned(trials: Sequence[QualityTrial]) -> list[Learned]:
+    """Trials that ended well by log, model and budget, in order of appearance."""
+    groups: dict[tuple[str, ModelSpec, float | None], dict[int, QualityTrial]] = {}
+    for trial in trials:
+        if trial.outcome.status == "ok" and trial.curve:
+            groups.setdefault((trial.log, trial.model, trial.budget_flops), {})[trial.seed] = trial
+    return [
+        Learned(log, variant_name(model), model, budget, tuple(by_seed.values()))
+        for (log, model, budget), by_seed in groups.items()
+    ]
+
+
+def frontier(models: Sequence[Learned], cost: Cost) -> list[Learned]:
+    """The models that no other one beats in both cost and mean log loss, cheapest first."""
+    found: list[Learned] = []
+    for model in sorted(models, key=lambda m: (cost.of(m), m.log_loss.value)):
+        if not found or model.log_loss.value < found[-1].log_loss.value:
+            found.append(model)
+    return found
+
+
+def match(model: Learned, others: Sequence[Learned], cost: Cost) -> Learned | None:
+    """The best of `others` among those of the least cost that is at least the model's (within 5 %).
+
+    None where all of them are cheaper: then what they would do with as much was not measured.
+    """
+    enough = [o for o in others if cost.of(o) >= (1 - MATCH_TOLERANCE) * cost.of(model)]
+    if not enough:
+        return None
+    least = min(cost.of(o) for o in enough)
+    return min((o for o in enough if cost.of(o) <= (1 + MATCH_TOLERANCE) * least), key=lambda o: o.log_loss.value)
+
+
+def difference(model: Learned, other: Learned, confidence: float = CONFIDENCE) -> Estimate | None:
+    """Log loss of `model` minus that of `other`, paired by seed; below 0 `model` is better. None without shared seeds.
+
+    A seed fixes the log, the split and the initial weights, so that the pair shares their luck.
+    """
+    theirs = {t.seed: t.curve[-1].log_loss for t in other.trials}
+    pairs = [t.curve[-1].log_loss - theirs[t.seed] for t in model.trials if t.seed in theirs]
+    return estimate(pairs, confidence) if pairs else None

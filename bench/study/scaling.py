@@ -1,0 +1,188 @@
+"""Power laws y = a N^b against the number of features N: fitted by least squares on logarithms. Pure.
+
+Exponents are fitted over N >= 32 where at least three such sizes were measured: below, N(N-1)/2 is not yet N^2/2 (its
+local exponent at N = 4 is 2.4) and fixed costs per operator hide the arithmetic. Every fit says its range of N.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from bench import metrics
+from bench.records import Case, Record
+from workloads.spec import ModelSpec, num_features
+
+FIT_FROM = 32
+MIN_POINTS = 3
+CONFIDENCE = 0.95
+
+
+class PowerLaw(NamedTuple):
+    """y = scale * N^exponent over N from `least` to `most`, with the t-interval of the exponent."""
+
+    exponent: float
+    low: float
+    high: float
+    scale: float
+    points: int
+    least: float
+    most: float
+
+    def at(self, size: float) -> float:
+        """The fitted y."""
+        return float(self.scale * size**self.exponent)
+
+
+def fit(sizes: Sequence[float], values: Sequence[float], confidence: float = CONFIDENCE) -> PowerLaw | None:
+    """Least squares of ln y on ln N; None for fewer than three sizes or where a value is not positive.
+
+    The interval assumes independent, equally scattered errors of ln y; it says how straight the line is, not how far
+    another machine's exponent would lie from it.
+    """
+    if len(set(sizes)) < MIN_POINTS or min(values, default=0) <= 0:
+        return None
+    x, y = [math.log(s) for s in sizes], [math.log(v) for v in values]
+    mean_x, mean_y = math.fsum(x) / len(x), math.fsum(y) / len(y)
+    spread = math.fsum((a - mean_x) ** 2 for a in x)
+    slope = math.fsum((a - mean_x) * (b - mean_y) for a, b in zip(x, y, strict=True)) / spread
+    start = mean_y - slope * mean_x
+    left = math.fsum((b - start - slope * a) ** 2 for a, b in zip(x, y, strict=True))
+    freedom = len(x) - 2
+    reach = t_quantile(confidence, freedom) * math.sqrt(left / freedom / spread)
+    return PowerLaw(slope, slope - reach, slope + reach, math.exp(start), len(x), min(sizes), max(sizes))
+
+
+def t_quantile(confidence: float, freedom: int) -> float:
+    """Half the width of the central `confidence` of Student's t with `freedom` degrees of freedom."""
+    from scipy import stats
+
+    return float(stats.t.ppf((1 + confidence) / 2, freedom))
+
+
+class Quantity(NamedTuple):
+    """Something that grows with N: id, words, unit as in bench/metrics.py, and its value for one record."""
+
+    name: str
+    title: str
+    unit: str
+    of: Callable[[Record], float | None]
+
+
+def _parameters(*parts: str) -> Callable[[Record], float | None]:
+    def count(record: Record) -> float | None:
+        return float(sum(record.parameters.get(p, 0) for p in parts)) if record.parameters else None
+
+    return count
+
+
+def _work(field: str, *stages: str) -> Callable[[Record], float | None]:
+    """Per sample; all stages where none is named."""
+
+    def amount(record: Record) -> float | None:
+        if record.work is None:
+            return None
+        chosen = [s for name, s in record.work.stages.items() if not stages or name in stages]
+        return float(sum(getattr(stage, field) for stage in chosen) / record.work.samples)
+
+    return amount
+
+
+def _interaction_s(record: Record) -> float | None:
+    """Its share of the profiled pass times the timed step."""
+    return metrics.stage_step_s(record, "interaction")
+
+
+def _each(record: Record, step: float | None) -> float | None:
+    return step / record.case.batch_size if step else None
+
+
+def _memory(record: Record) -> float | None:
+    return (record.measurement.peak_rss_bytes or None) if record.measurement else None
+
+
+QUANTITIES = (
+    Quantity("interaction_params", "interaction parameters", "", _parameters("interaction")),
+    Quantity("second_order_params", "tables and interaction parameters", "", _parameters("tables", "interaction")),
+    Quantity("params", "all parameters", "", _parameters("tables", "bottom_mlp", "interaction", "top_mlp", "bias")),
+    Quantity("interaction_flops", "interaction FLOPs per sample", "FLOP", _work("flops", "interaction")),
+    Quantity("flops", "FLOPs per sample", "FLOP", _work("flops")),
+    Quantity("bytes", "algorithmic bytes per sample", "B", _work("bytes_algorithmic")),
+    Quantity("interaction_s", "interaction time per sample", "s", lambda r: _each(r, _interaction_s(r))),
+    Quantity("step_s", "step time per sample", "s", lambda r: _each(r, metrics.step_s(r))),
+    Quantity("memory", "peak memory of the process", "B", _memory),
+)
+BY_NAME = {quantity.name: quantity for quantity in QUANTITIES}
+
+
+def variant_name(model: ModelSpec) -> str:
+    """The variant with what tells it from others of its kind: 'fm, pairwise', 'dcnv2, rank 16'."""
+    parts = [model.variant]
+    if model.form:
+        parts.append(model.form.replace("_", " "))
+    elif model.variant in DEFAULT_FORMS:
+        parts.append(DEFAULT_FORMS[model.variant])
+    if model.variant == "dcnv2":
+        parts.append(f"rank {model.cross_rank}" if model.cross_rank else "full rank")
+    return ", ".join(parts)
+
+
+DEFAULT_FORMS = {"fm": "square of sum", "poly2": "block"}
+"""What an empty `form` means; deepfm, whose form is that of its fm part, goes without."""
+
+
+class Series(NamedTuple):
+    """Cases that differ in the number of features alone, by N."""
+
+    variant: str
+    phase: str
+    records: tuple[Record, ...]
+
+    @property
+    def name(self) -> str:
+        """fm, pairwise (train)."""
+        return self.variant if self.phase == "forward" else f"{self.variant} (train)"
+
+    @property
+    def sizes(self) -> list[int]:
+        """N of each record."""
+        return [size(r) for r in self.records]
+
+    def points(self, quantity: str) -> list[tuple[int, float]]:
+        """(N, value) where the value is known."""
+        found = ((size(r), BY_NAME[quantity].of(r)) for r in self.records)
+        return [(n, v) for n, v in found if v is not None]
+
+    def law(self, quantity: str) -> PowerLaw | None:
+        """The power law of a quantity over the range that the module's docstring names."""
+        points = self.points(quantity)
+        large = [p for p in points if p[0] >= FIT_FROM]
+        chosen = large if len(large) >= MIN_POINTS else points
+        return fit([n for n, _ in chosen], [v for _, v in chosen])
+
+
+def size(record: Record) -> int:
+    """N: sparse features of the record's model; 0 without one."""
+    return num_features(record.case.model) if record.case.model else 0
+
+
+def series(records: Sequence[Record]) -> list[Series]:
+    """Every group of measured cases in which only the number of features varies, with at least three sizes."""
+    groups: dict[tuple[object, ...], dict[int, Record]] = {}
+    for record in records:
+        if record.case.model is not None and metrics.step_s(record) and record.outcome.status == "ok":
+            groups.setdefault(_identity(record.case, record.case.model), {})[size(record)] = record
+    found = [list(dict(sorted(group.items())).values()) for group in groups.values() if len(group) >= MIN_POINTS]
+    return [Series(variant_name(r[0].case.model), r[0].case.phase, tuple(r)) for r in found if r[0].case.model]
+
+
+def _identity(case: Case, model: ModelSpec) -> tuple[object, ...]:
+    """Everything that has to agree within a series; tables by the first one, which the others repeat."""
+    first = model.tables[0]
+    return (
+        (variant_name(model), model.form, model.interaction, model.cross_layers, model.num_dense),
+        (model.bottom_mlp, model.top_mlp, model.rows_scale),
+        (first.num_rows, first.dim, first.pooling_factor, first.indices, first.exponent, first.row_type),
+        *(getattr(case, field) for field in case.__struct_fields__ if field not in ("model", "code")),
+    )
