@@ -99,7 +99,7 @@ def _faulty_line(text: str, error: tomllib.TOMLDecodeError) -> str:
 
 
 OWNERS: tuple[tuple[str, Any], ...] = (
-    ("quality.comparison[...].log", ClickLogSpec),
+    ("quality.comparison.log", ClickLogSpec),
     ("quality.comparison", Comparison),
     ("quality.training", Training),
     ("quality", Quality),
@@ -115,12 +115,14 @@ def _bad_field(text: str, plain: Mapping[str, Any], error: Exception, where: str
     if isinstance(error.__cause__, SpecError):
         own = error.__cause__
         return own.at(_place(text, own.field, path, where))
+    plain_path = re.sub(r"\[[^]]*\]", "", path)
+    owner = next((struct for prefix, struct in OWNERS if plain_path.startswith(prefix)), Sweep)
     if "unknown field" in problem:
         field = problem.split("`")[1]
-        owner = next((struct for prefix, struct in OWNERS if path.startswith(prefix)), Sweep)
         return unknown("key", field, list(owner.__struct_fields__), _place(text, field, path, where))
-    key = path.rpartition(".")[2].split("[")[0]
-    return SpecError(path or "sweep", _lookup(plain, path), problem, _place(text, key, path, where))
+    key = plain_path.rpartition(".")[2]
+    found = bad_value(owner, key, _lookup(plain, path), problem)
+    return SpecError(path or "sweep", found.value, found.allowed, _place(text, key, path, where))
 
 
 def _place(text: str, key: str, path: str, where: str) -> str:
@@ -135,7 +137,7 @@ def _place(text: str, key: str, path: str, where: str) -> str:
 
 
 def _lookup(plain: Any, path: str) -> Any:
-    for part in path.replace("[...]", ".0").split("."):
+    for part in re.sub(r"\[(\d+)\]", r".\1", path.replace("[...]", ".0")).split("."):
         try:
             plain = plain[int(part)] if isinstance(plain, list) else plain[part]
         except (KeyError, IndexError, ValueError, TypeError):

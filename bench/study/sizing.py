@@ -35,7 +35,10 @@ def sized_model(variant: str, log: ClickLogSpec, dim: int, budget_flops: float |
         return _model(variant, log, dim, width, max(1, width // 4) if rank is None else rank)
 
     if budget_flops is None:
-        return sized(0)
+        only = sized(0)
+        # Counting is also what refuses a log that does not fit the variant.
+        forward_flops_per_sample(only)
+        return only
     best = _nearest(sized, budget_flops)
     if variant == "dcnv2":
         # One more rank costs more than 5 % of a small budget: it stays, and the MLP alone makes up the difference.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -23,17 +24,17 @@ class Training(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     use. Samples are rounded to whole batches. Raises SpecError.
     """
 
-    learning_rates: tuple[float, ...] = (0.005, 0.015)
+    learning_rates: tuple[float, ...] = (0.01, 0.02)
     train_samples: int = 400_000
     validation_samples: int = 32_768
     test_samples: int = 65_536
-    batch_size: int = 512
+    batch_size: int = 1024
     evaluations: int = 4
     num_threads: int = 0
 
     def __post_init__(self) -> None:
-        if not self.learning_rates or not all(0 < rate <= 1 for rate in self.learning_rates):
-            raise SpecError("learning_rates", list(self.learning_rates), "at least one number above 0, at most 1")
+        if not self.learning_rates or not all(0 < rate < math.inf for rate in self.learning_rates):
+            raise SpecError("learning_rates", list(self.learning_rates), "at least one number above 0")
         for field, low, high in (
             ("batch_size", 1, 1_048_576),
             ("num_threads", 0, 4096),
@@ -71,7 +72,9 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             raise SpecError("variants", [], f"at least one of {', '.join(VARIANTS)}")
         sized = [name for name in self.variants if name in SIZED]
         if sized and not self.budgets:
-            raise SpecError("budgets", [], f"forward FLOPs per sample that {', '.join(sized)} are sized for")
+            raise SpecError(
+                "budgets", [], f"at least one number of forward FLOPs per sample, to size {', '.join(sized)} by"
+            )
         if not all(budget > 0 for budget in self.budgets):
             raise SpecError("budgets", list(self.budgets), "numbers above 0")
 
