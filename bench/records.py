@@ -250,6 +250,7 @@ class QualityTrial(msgspec.Struct, frozen=True, kw_only=True):
     bayes_log_loss: log loss of the true probabilities on the same held-out samples, the least that any model can
     expect; prior_log_loss: that of always predicting the base rate. budget_flops: the forward FLOPs per sample that
     the model was sized for, None where its size follows from the log. The last point of `curve` is the result.
+    first_order_log_loss: that of the truth's first-order terms alone, scaled to fit: what can be had without pairs.
     `learning_rate` is the one of `rates` that validation chose; training with the others is not in the curve's train_s.
     """
 
@@ -266,6 +267,7 @@ class QualityTrial(msgspec.Struct, frozen=True, kw_only=True):
     bayes_auc: float | None = None
     prior_log_loss: float | None = None
     curve: tuple[QualityPoint, ...] = ()
+    first_order_log_loss: float | None = None
     click_log: ClickLogSpec | None = None
     learning_rate: float | None = None
     rates: tuple[RateTry, ...] = ()

@@ -113,10 +113,11 @@ class Truth(NamedTuple):
 
 
 class Clicks(NamedTuple):
-    """A batch and the logits (B,) of the truth that its labels were drawn from."""
+    """A batch, the logits (B,) of the truth that its labels were drawn from, and their first-order terms (B,)."""
 
     batch: Batch
     logits: Floats
+    first_order: Floats
 
 
 class ClickLog:
@@ -135,7 +136,8 @@ class ClickLog:
         if not 0 <= number < STREAM_BATCHES:
             raise SpecError("batch number", number, f"a whole number below {STREAM_BATCHES}")
         inputs = make_batch(self._inputs, batch_size, self.seed, _FIRST_BATCH[stream] + number, num_threads=1)
-        logits = self.logits(inputs)
+        first_order, pairs = self._terms(inputs)
+        logits = self.spec.bias + first_order + pairs
         draw = np.random.Generator(np.random.SFC64([self.seed, _NO_TABLE, inputs.number, _CLICKS]))
         clicked = draw.random(batch_size) < 1.0 / (1.0 + np.exp(-logits))
         batch = Batch(
@@ -147,23 +149,18 @@ class ClickLog:
             seed=self.seed,
             number=inputs.number,
         )
-        return Clicks(batch, logits)
-
-    def logits(self, batch: Batch) -> Floats:
-        """Logits (B,) of the truth."""
-        first, latents = self._terms(batch)
-        pairs = (np.matmul(self.truth.strength, latents) * latents).sum((1, 2))
-        return np.asarray(self.spec.bias + first + pairs)
+        return Clicks(batch, logits, first_order)
 
     def _terms(self, batch: Batch) -> tuple[Floats, Floats]:
-        """Sum of first-order terms (B,), latents (B, F, r)."""
+        """Sums of first-order and of pairwise terms, (B,) each."""
         truth = self.truth
         values = batch.indices.reshape(self.spec.num_features, -1)
         feature = np.arange(self.spec.num_features)[:, None]
         t = math.sqrt(12.0) * (batch.dense.astype(np.float64) - 0.5)
         first = truth.first[feature, values].sum(0) + (t * truth.first_dense).sum(1)
         sparse = truth.latent[feature, values].transpose(1, 0, 2)
-        return first, np.concatenate([sparse, t[:, :, None] * truth.latent_dense], axis=1)
+        latents = np.concatenate([sparse, t[:, :, None] * truth.latent_dense], axis=1)
+        return first, (np.matmul(truth.strength, latents) * latents).sum((1, 2))
 
 
 def make_truth(spec: ClickLogSpec, seed: int) -> Truth:

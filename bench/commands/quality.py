@@ -16,8 +16,8 @@ from bench.records import QualityTrial
 
 COLUMNS = (
     "key", "log", "variant", "features", "seed", "status", "reason", "budget_flops", "flops_per_sample_forward",
-    "params", "learning_rate", "samples", "train_s", "log_loss", "bayes_log_loss", "gap", "prior_log_loss", "auc",
-    "bayes_auc",
+    "params", "learning_rate", "samples", "train_s", "log_loss", "bayes_log_loss", "gap", "first_order_log_loss",
+    "prior_log_loss", "auc", "bayes_auc",
 )  # fmt: skip
 
 

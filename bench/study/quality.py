@@ -17,7 +17,7 @@ import numpy as np
 
 from bench.forkserver import Emit
 from bench.records import QualityPoint, RateTry
-from bench.study.scores import Floats, auc, log_loss, prior_log_loss
+from bench.study.scores import Floats, auc, calibrated, log_loss, prior_log_loss
 from bench.study.spec import Trial
 from workloads.click_log import ClickLog, Stream
 
@@ -38,6 +38,7 @@ class Learned(msgspec.Struct, frozen=True, kw_only=True):
     bayes_log_loss: float
     bayes_auc: float
     prior_log_loss: float
+    first_order_log_loss: float
     learning_rate: float
     rates: tuple[RateTry, ...]
     curve: tuple[QualityPoint, ...]
@@ -49,11 +50,12 @@ class DivergedError(Exception):
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Samples that no training sees: batches, their labels (n,) and the truth's logits (n,)."""
+    """Samples that no training sees: batches, their labels (n,), the truth's logits (n,) and first-order terms (n,)."""
 
     batches: tuple[Batch, ...]
     labels: Floats
     truth: Floats
+    first_order: Floats
 
 
 def run_trial(payload: bytes, emit: Emit) -> None:
@@ -81,6 +83,7 @@ def learn(trial: Trial, emit: Emit) -> Learned:
         bayes_log_loss=log_loss(test.truth, test.labels),
         bayes_auc=auc(test.truth, test.labels),
         prior_log_loss=prior_log_loss(test.labels),
+        first_order_log_loss=log_loss(calibrated(test.first_order, test.labels), test.labels),
         learning_rate=chosen.learning_rate,
         rates=tuple(tried for tried, _ in tries),
         curve=curve,
@@ -100,6 +103,7 @@ def held_out(log: ClickLog, stream: Stream, samples: int) -> HeldOut:
         tuple(clicks.batch for clicks in made),
         np.concatenate([clicks.batch.labels for clicks in made]).astype(np.float64),
         np.concatenate([clicks.logits for clicks in made]),
+        np.concatenate([clicks.first_order for clicks in made]),
     )
 
 

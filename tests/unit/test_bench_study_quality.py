@@ -15,7 +15,7 @@ from bench import store
 from bench.records import Manifest, QualityTrial
 from bench.study.quality import DivergedError, Learned, Trainer, evaluation_points, learn
 from bench.study.running import plan_trials
-from bench.study.scores import auc, log_loss, prior_log_loss
+from bench.study.scores import auc, calibrated, log_loss, prior_log_loss
 from bench.study.sizing import SIZED, TOLERANCE, UNSIZED, VARIANTS, forward_flops_per_sample, sized_model
 from bench.study.spec import Comparison, Quality, Training, Trial, trials
 from bench.sweep_spec import load_sweep
@@ -58,6 +58,17 @@ def test_log_losses_by_hand() -> None:
     assert log_loss(np.array([-1000.0]), np.array([1])) == pytest.approx(1000.0)
     assert prior_log_loss(np.array([1, 0, 0, 0])) == pytest.approx(-0.25 * math.log(0.25) - 0.75 * math.log(0.75))
     assert prior_log_loss(np.zeros(3)) == 0.0
+
+
+def test_calibration_finds_the_scale_that_labels_were_drawn_with() -> None:
+    draw = np.random.default_rng(3)
+    scores = draw.standard_normal(200_000)
+    labels = draw.random(scores.size) < 1 / (1 + np.exp(1.0 - 2.0 * scores))
+    fitted = calibrated(scores, labels)
+    slope = (fitted[1] - fitted[0]) / (scores[1] - scores[0])
+    assert slope == pytest.approx(2.0, abs=0.03)
+    assert fitted[0] - slope * scores[0] == pytest.approx(-1.0, abs=0.03)
+    np.testing.assert_allclose(calibrated(np.zeros(4), np.array([1, 0, 0, 0])), math.log(1 / 3))
 
 
 @pytest.mark.parametrize("variant", SIZED)
@@ -108,8 +119,7 @@ def test_every_variant_learns_something_of_a_small_log(variant: str) -> None:
     assert [p.log_loss for p in again.curve] == [p.log_loss for p in found.curve]
 
 
-def gap(one: Trial) -> float:
-    found = learned(one)
+def gap(found: Learned) -> float:
     return found.curve[-1].log_loss - found.bayes_log_loss
 
 
@@ -130,11 +140,13 @@ def test_a_factorization_machine_finds_planted_pairs_and_on_the_control_there_ar
     log = ClickLogSpec(num_features=4, num_rows=12, indices="uniform", rank=2, active_share=0.34, logit_std=2.0)
     one = trial("fm", log, train_samples=262_144, learning_rates=(0.03,), test_samples=32_768)
     control = msgspec.structs.replace(one, log=msgspec.structs.replace(log, kind="control"))
-    with_pairs, with_pairs_control = gap(one), gap(control)
+    with_pairs, with_pairs_control = gap(learned(one)), gap(learned(control))
     monkeypatch.setattr("bench.study.quality.Trainer", FirstOrderTrainer)
-    without, without_control = gap(one), gap(control)
+    first_order, without_control = learned(one), gap(learned(control))
+    without = gap(first_order)
     assert with_pairs < 0.25 * without
     assert without > 0.04
+    assert first_order.curve[-1].log_loss == pytest.approx(first_order.first_order_log_loss, abs=0.004)
     assert abs(without_control) < 0.003
     assert without_control <= with_pairs_control + 0.001
 

@@ -48,6 +48,7 @@ def test_logits_have_the_stated_variance_and_share(spec, seed):
     log = ClickLog(spec, seed)
     logits, _, indices, dense = drawn(log)
     first = first_order_terms(log, indices, dense)
+    np.testing.assert_allclose(first[:5000], log.clicks("test", 0, 5000).first_order)
     pairs = logits - spec.bias - first
     share = spec.pair_share if spec.kind == "planted" else 0.0
     assert np.var(logits) == pytest.approx(spec.logit_std**2, rel=0.06)
