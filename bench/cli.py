@@ -119,8 +119,14 @@ def show(
     run: Run,
     json: Json = False,
     csv: Annotated[bool, typer.Option("--csv", help="Print comma-separated values.")] = False,
+    quality: Annotated[bool, typer.Option("--quality", help="What the models of a [quality] sweep learned.")] = False,
 ) -> None:
     """The records of a run as a table of derived metrics."""
+    if quality:
+        from bench.commands.quality import show_quality
+
+        show_quality(run, as_json=json, as_csv=csv)
+        return
     from bench.commands.results import show_run
 
     show_run(run, as_json=json, as_csv=csv)

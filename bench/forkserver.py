@@ -28,6 +28,7 @@ PRELOAD = (
     "torch._dynamo",
     "fbgemm_gpu.split_table_batched_embeddings_ops_training",
     "bench.harness",
+    "bench.study.quality",
     "workloads.reference",
     "workloads.models.dlrm",
     "workloads.tbe_module",

@@ -9,9 +9,8 @@ from statistics import median
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from bench.plan import Planned
-from bench.records import Record
-from bench.sweep import Observer
+from bench.records import QualityTrial, Record
+from bench.sweep import Job, Observer
 
 
 def seconds(value: float) -> str:
@@ -22,8 +21,10 @@ def seconds(value: float) -> str:
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def result_line(record: Record) -> str:
-    """One case's result in a few words."""
+def result_line(record: Record | QualityTrial) -> str:
+    """One case's or trial's result in a few words."""
+    if isinstance(record, QualityTrial):
+        return _trial_line(record)
     if record.measurement is None or record.outcome.status != "ok":
         return f"{record.outcome.status}: {record.outcome.reason}"
     step_s = median(record.measurement.times_s)
@@ -32,10 +33,17 @@ def result_line(record: Record) -> str:
     return f"{step_s * 1e3:.3g} ms/step, {rate:,.0f} samples/s{flags}"
 
 
+def _trial_line(trial: QualityTrial) -> str:
+    if not trial.curve or trial.bayes_log_loss is None:
+        return f"{trial.outcome.status}: {trial.outcome.reason}"
+    last = trial.curve[-1]
+    return f"log loss {last.log_loss:.4f} (truth {trial.bayes_log_loss:.4f}), AUC {last.auc:.4f}, {last.train_s:.1f} s"
+
+
 class _Estimate:
     """Time left: the plan's estimates, scaled by how far off they have been."""
 
-    def __init__(self, planned: Sequence[Planned]) -> None:
+    def __init__(self, planned: Sequence[Job]) -> None:
         import time
 
         self._clock = time.monotonic
@@ -59,13 +67,13 @@ class _Estimate:
 
 
 class _Bar:
-    def __init__(self, progress: Progress, task: TaskID, planned: Sequence[Planned]) -> None:
+    def __init__(self, progress: Progress, task: TaskID, planned: Sequence[Job]) -> None:
         self._progress, self._task = progress, task
         self._planned = [p.key for p in planned]
         self._estimate = _Estimate(planned)
         self._current = ""
 
-    def started(self, number: int, total: int, planned: Planned) -> None:
+    def started(self, number: int, total: int, planned: Job) -> None:
         self._estimate.begin(self._planned[number - 1 :])
         self._current = planned.key
         self._progress.update(self._task, completed=number - 1, case=planned.key, left=self._left())
@@ -73,7 +81,7 @@ class _Bar:
     def phase(self, name: str) -> None:
         self._progress.update(self._task, case=f"{self._current} [{name}]", left=self._left())
 
-    def ended(self, record: Record) -> None:
+    def ended(self, record: Record | QualityTrial) -> None:
         self._estimate.ended(record.key)
         self._progress.advance(self._task)
         self._progress.update(self._task, left=self._left())
@@ -84,20 +92,20 @@ class _Bar:
 
 
 class _Lines:
-    def __init__(self, console: Console, planned: Sequence[Planned]) -> None:
+    def __init__(self, console: Console, planned: Sequence[Job]) -> None:
         self._console = console
         self._planned = [p.key for p in planned]
         self._estimate = _Estimate(planned)
         self._position = ""
 
-    def started(self, number: int, total: int, planned: Planned) -> None:
+    def started(self, number: int, total: int, planned: Job) -> None:
         self._estimate.begin(self._planned[number - 1 :])
-        self._position = f"[{number}/{total}]"
+        self._position = f"[{number}/{len(self._planned)}]"
 
     def phase(self, name: str) -> None:
         """Phases are not worth a line."""
 
-    def ended(self, record: Record) -> None:
+    def ended(self, record: Record | QualityTrial) -> None:
         self._estimate.ended(record.key)
         left = f"{seconds(self._estimate.left_s)} left"
         line = f"{self._position} {record.key}: {result_line(record)}; {left}"
@@ -105,7 +113,7 @@ class _Lines:
 
 
 @contextmanager
-def observer(console: Console, planned: Sequence[Planned]) -> Iterator[Observer]:
+def observer(console: Console, planned: Sequence[Job]) -> Iterator[Observer]:
     """The observer that suits where stderr goes."""
     if not console.is_terminal:
         yield _Lines(console, planned)

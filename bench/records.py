@@ -10,11 +10,14 @@ from typing import Any, Literal
 
 import msgspec
 
+from bench.study.spec import Quality
 from profiles.machine import Machine
+from workloads.click_log import ClickLogSpec
 from workloads.spec import ModelSpec
 from workloads.work import Work
 
 SCHEMA_VERSION = 1
+TRIAL_SCHEMA_VERSION = 1
 
 Phase = Literal["forward", "train_step"]
 CacheMode = Literal["rotated", "hot", "cold"]
@@ -83,8 +86,8 @@ def _short(number: int) -> str:
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """How a case ended: `ok`, `skipped` (never started; `reason` says why) or `failed`.
 
-    `kind` for failures: error, wrong_result, invariant, crash, timeout, out_of_memory. `signal` is the name of the
-    signal that ended the worker; `detail` the last lines it wrote (a traceback, for errors).
+    `kind` for failures: error, wrong_result, invariant, diverged, crash, timeout, out_of_memory. `signal` is the name
+    of the signal that ended the worker; `detail` the last lines it wrote (a traceback, for errors).
     """
 
     status: Literal["ok", "skipped", "failed"]
@@ -272,6 +275,14 @@ class QualityPoint(msgspec.Struct, frozen=True, kw_only=True):
     auc: float
 
 
+class RateTry(msgspec.Struct, frozen=True, kw_only=True):
+    """One learning rate that was tried: log loss on validation samples (None: it diverged), and its training time."""
+
+    learning_rate: float
+    log_loss: float | None
+    train_s: float
+
+
 class QualityTrial(msgspec.Struct, frozen=True, kw_only=True):
     """One model trained on one synthetic click log from one seed. One line of quality.jsonl.
 
@@ -279,6 +290,8 @@ class QualityTrial(msgspec.Struct, frozen=True, kw_only=True):
     bayes_log_loss: log loss of the true probabilities on the same held-out samples, the least that any model can
     expect; prior_log_loss: that of always predicting the base rate. budget_flops: the forward FLOPs per sample that
     the model was sized for, None where its size follows from the log. The last point of `curve` is the result.
+    first_order_log_loss: that of the truth's first-order terms alone, scaled to fit: what can be had without pairs.
+    `learning_rate` is the one of `rates` that validation chose; training with the others is not in the curve's train_s.
     """
 
     schema_version: int
@@ -294,6 +307,12 @@ class QualityTrial(msgspec.Struct, frozen=True, kw_only=True):
     bayes_auc: float | None = None
     prior_log_loss: float | None = None
     curve: tuple[QualityPoint, ...] = ()
+    first_order_log_loss: float | None = None
+    click_log: ClickLogSpec | None = None
+    learning_rate: float | None = None
+    rates: tuple[RateTry, ...] = ()
+    started_at: str = ""
+    total_s: float = 0.0
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -310,7 +329,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """run.json: everything needed to understand, resume and repeat a run. `cases` is the resolved sweep, in order."""
+    """run.json: everything needed to understand, resume and repeat a run. `cases` is the resolved sweep, in order.
+
+    `quality` is the sweep's [quality] table; the same program makes the same trials of it.
+    """
 
     schema_version: int
     name: str
@@ -322,3 +344,4 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     commit: str | None
     code_digest: str
     version: str
+    quality: Quality | None = None

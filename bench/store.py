@@ -1,7 +1,7 @@
-"""Run folders: run.json and records.jsonl. The only module that opens result files.
+"""Run folders: run.json, records.jsonl, quality.jsonl. The only module that opens result files.
 
-records.jsonl is append-only, one Record a line, flushed to disk before the next case starts. A line that a kill
-tore is never accepted: it has no newline at its end, or does not decode, and is cut off when the run is resumed.
+The last two are append-only, one Record or QualityTrial a line, flushed to disk before the next starts. A line that a
+kill tore is never accepted: it has no newline at its end, or does not decode, and is cut off when the run is resumed.
 """
 
 from __future__ import annotations
@@ -12,23 +12,29 @@ import os
 import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import filelock
 import msgspec
 
 from bench.errors import SchemaError, UsageError
-from bench.records import SCHEMA_VERSION, Manifest, Record
+from bench.records import SCHEMA_VERSION, TRIAL_SCHEMA_VERSION, Manifest, QualityTrial, Record
 from profiles.atomic_file import write_atomically
 
 MANIFEST = "run.json"
 RECORDS = "records.jsonl"
+TRIALS = "quality.jsonl"
 TRACES = "traces"
 LOCK = ".lock"
 
 Lift = Callable[[dict[str, Any]], dict[str, Any]]
-LIFTS: dict[int, Lift] = {}
+Lifts = dict[int, Lift]
+LIFTS: Lifts = {}
 """LIFTS[n] turns a record of schema n into one of schema n + 1."""
+TRIAL_LIFTS: Lifts = {}
+"""The same for trials, whose schema counts for itself."""
+
+_Line = TypeVar("_Line", Record, QualityTrial)
 
 
 def new_run_dir(root: Path, name: str) -> Path:
@@ -63,10 +69,18 @@ def read_manifest(run_dir: Path) -> Manifest:
 
 def read_records(run_dir: Path) -> list[Record]:
     """All whole records in order; a torn last line is left out. Raises SchemaError for a bad line before that."""
-    path = run_dir / RECORDS
+    return _read(run_dir / RECORDS, Record, SCHEMA_VERSION, LIFTS)
+
+
+def read_trials(run_dir: Path) -> list[QualityTrial]:
+    """All whole quality trials in order, as read_records; none where the run has no quality.jsonl."""
+    return _read(run_dir / TRIALS, QualityTrial, TRIAL_SCHEMA_VERSION, TRIAL_LIFTS)
+
+
+def _read(path: Path, kind: type[_Line], schema: int, lifts: Lifts) -> list[_Line]:
     data = path.read_bytes() if path.exists() else b""
     whole, _ = _split(data)
-    return [_decode(line, path, number) for number, line in enumerate(whole, 1)]
+    return [_decode(line, kind, schema, lifts, f"{path}, line {number}") for number, line in enumerate(whole, 1)]
 
 
 def _split(data: bytes) -> tuple[list[bytes], int]:
@@ -86,35 +100,35 @@ def _parses(line: bytes) -> bool:
     return True
 
 
-def _decode(line: bytes, path: Path, number: int) -> Record:
+def _decode(line: bytes, kind: type[_Line], schema: int, lifts: Lifts, where: str) -> _Line:
     try:
         plain = msgspec.json.decode(line)
-        return msgspec.convert(_lift(plain, path, number), Record)
+        return msgspec.convert(_lift(plain, schema, lifts, where), kind)
     except (msgspec.DecodeError, ValueError) as error:
-        raise SchemaError(f"{path}, line {number}: not a record ({error}); the file was edited or damaged") from None
+        raise SchemaError(f"{where}: not a record ({error}); the file was edited or damaged") from None
 
 
-def _lift(plain: Any, path: Path, number: int) -> Any:
+def _lift(plain: Any, schema: int, lifts: Lifts, where: str) -> Any:
     if not isinstance(plain, dict) or not isinstance(plain.get("schema_version"), int):
-        raise SchemaError(f"{path}, line {number}: no schema_version; not a record of dlrm-bench")
+        raise SchemaError(f"{where}: no schema_version; not a record of dlrm-bench")
     version = plain["schema_version"]
-    if version > SCHEMA_VERSION:
+    if version > schema:
         raise SchemaError(
-            f"{path}, line {number}: schema {version} is newer than this program's {SCHEMA_VERSION}; "
-            "read it with a newer dlrm-bench"
+            f"{where}: schema {version} is newer than this program's {schema}; read it with a newer dlrm-bench"
         )
-    for step in range(version, SCHEMA_VERSION):
-        if step not in LIFTS:
-            raise SchemaError(f"{path}, line {number}: schema {step} is not known to this program")
-        plain = LIFTS[step](plain)
+    for step in range(version, schema):
+        if step not in lifts:
+            raise SchemaError(f"{where}: schema {step} is not known to this program")
+        plain = lifts[step](plain)
     return plain
 
 
 class Appender:
-    """Appends records to a run, each on disk before `add` returns. Use as a context manager; one writer at a time."""
+    """Appends lines to a file of a run, each on disk before `add` returns. Use as a context manager; one writer at a
+    time. `name` is RECORDS or TRIALS."""
 
-    def __init__(self, run_dir: Path) -> None:
-        self._path = run_dir / RECORDS
+    def __init__(self, run_dir: Path, name: str = RECORDS) -> None:
+        self._path = run_dir / name
         self._lock = filelock.FileLock(run_dir / LOCK)
         self._fd = -1
 
@@ -134,8 +148,8 @@ class Appender:
             if end < len(data):
                 os.truncate(self._path, end)
 
-    def add(self, record: Record) -> None:
-        """Append one record. On a write error the file is cut back to whole records and the error raised."""
+    def add(self, record: Record | QualityTrial) -> None:
+        """Append one line. On a write error the file is cut back to whole records and the error raised."""
         line = msgspec.json.encode(record) + b"\n"
         size = os.fstat(self._fd).st_size
         try:

@@ -18,7 +18,8 @@ from bench.harness import Request
 from bench.metrics import violations
 from bench.plan import Planned
 from bench.pool import Ending, Pool
-from bench.records import SCHEMA_VERSION, Case, Channel, Limits, Manifest, Measurement, Outcome, Record
+from bench.records import SCHEMA_VERSION, Case, Channel, Limits, Manifest, Measurement, Outcome, QualityTrial, Record
+from bench.study.spec import Quality
 from bench.watching import Watch, other_load_cpus
 from profiles.machine import Machine
 
@@ -27,19 +28,33 @@ OTHER_LOAD_CPUS = 0.2
 CODE_PACKAGES = ("bench", "workloads", "profiles")
 
 
+class Job(Protocol):
+    """What an observer reads of a planned case or trial."""
+
+    @property
+    def key(self) -> str:
+        """Its identity."""
+        ...
+
+    @property
+    def estimate_s(self) -> float:
+        """How long it is expected to take."""
+        ...
+
+
 class Observer(Protocol):
     """Told how the sweep goes, as it goes."""
 
-    def started(self, number: int, total: int, planned: Planned) -> None:
-        """A case begins."""
+    def started(self, number: int, total: int, planned: Job) -> None:
+        """A case or trial begins."""
         ...
 
     def phase(self, name: str) -> None:
-        """The current case enters a phase."""
+        """The current one enters a phase."""
         ...
 
-    def ended(self, record: Record) -> None:
-        """A case's record has been saved."""
+    def ended(self, record: Record | QualityTrial) -> None:
+        """Its record has been saved."""
         ...
 
 
@@ -64,7 +79,14 @@ def commit() -> str | None:
     return done.stdout.strip() or None
 
 
-def new_manifest(name: str, cases: Sequence[Case], limits: Limits, machine: Machine, argv: Sequence[str]) -> Manifest:
+def new_manifest(
+    name: str,
+    cases: Sequence[Case],
+    limits: Limits,
+    machine: Machine,
+    argv: Sequence[str],
+    quality: Quality | None = None,
+) -> Manifest:
     """The manifest of a run that starts now."""
     from importlib.metadata import version
 
@@ -79,6 +101,7 @@ def new_manifest(name: str, cases: Sequence[Case], limits: Limits, machine: Mach
         commit=commit(),
         code_digest=code_digest(),
         version=version("dlrm-bench"),
+        quality=quality,
     )
 
 
@@ -138,7 +161,7 @@ class Runner:
                 "bench.harness:run_case", self._request(planned), watch, self._manifest.limits.timeout_s
             )
         if watch.result is None or ending.kind != "ok":
-            return self._record(case, _failure(ending, watch.phase), started_at)
+            return self._record(case, failure(ending, watch.phase), started_at)
         result = watch.result
         channels = watch.channels(result.measurement.origin_s)
         record = self._record(
@@ -191,7 +214,8 @@ def _with_load(measurement: Measurement, channels: tuple[Channel, ...], cpus: in
     return msgspec.structs.replace(measurement, flags=(*measurement.flags, "other_load"))
 
 
-def _failure(ending: Ending, phase: str) -> Outcome:
+def failure(ending: Ending, phase: str) -> Outcome:
+    """The outcome of a worker that ended in `phase` without a result."""
     kind = ending.kind
     reason = ending.reason or "the worker ended without a result"
     refused = reason.partition("SpecError: ")[2]
@@ -210,6 +234,8 @@ def _kind_of(reason: str) -> str:
         return "wrong_result"
     if "InvariantError" in reason:
         return "invariant"
+    if "DivergedError" in reason:
+        return "diverged"
     if "MemoryError" in reason or "not enough memory" in reason or "out of memory" in reason.lower():
         return "out_of_memory"
     return "error"

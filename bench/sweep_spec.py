@@ -12,7 +12,9 @@ from typing import Any
 import msgspec
 
 from bench.records import Case, Limits
+from bench.study.spec import Comparison, Quality, Training
 from workloads import backends, inputs, presets
+from workloads.click_log import ClickLogSpec
 from workloads.spec import MODEL_AXES, TABLE_AXES, ModelSpec, SpecError, bad_value, unknown, with_axes
 
 SWEEPS = Path(presets.__file__).parent.parent / "sweeps"
@@ -33,12 +35,13 @@ class Grid(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class Sweep(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A named sweep: the union of its grids, each case once, and the limits of measuring."""
+    """A named sweep: the union of its grids, each case once, the limits of measuring, and what models are to learn."""
 
     name: str = ""
     description: str = ""
     limits: Limits = Limits()
     grid: tuple[Grid, ...] = ()
+    quality: Quality | None = None
 
 
 def sweep_names() -> list[str]:
@@ -80,7 +83,7 @@ def parse_sweep(text: str, where: str, name: str) -> Sweep:
     try:
         sweep = msgspec.convert(plain, Sweep)
     except (msgspec.ValidationError, RecursionError) as error:
-        raise _bad_field(text, plain, str(error), where) from None
+        raise _bad_field(text, plain, error, where) from None
     if not sweep.grid:
         raise SpecError("grid", [], "at least one [[grid]] with a preset is needed", where)
     return msgspec.structs.replace(sweep, name=sweep.name or name)
@@ -95,29 +98,46 @@ def _faulty_line(text: str, error: tomllib.TOMLDecodeError) -> str:
     return lines[number - 1].strip() if 0 < number <= len(lines) else ""
 
 
-def _bad_field(text: str, plain: Mapping[str, Any], message: str, where: str) -> SpecError:
+OWNERS: tuple[tuple[str, Any], ...] = (
+    ("quality.comparison.log", ClickLogSpec),
+    ("quality.comparison", Comparison),
+    ("quality.training", Training),
+    ("quality", Quality),
+    ("grid", Grid),
+    ("limits", Limits),
+)
+
+
+def _bad_field(text: str, plain: Mapping[str, Any], error: Exception, where: str) -> SpecError:
     """msgspec's message with the field, its value and the line it stands on."""
-    problem, _, path = message.partition(" - at `")
+    problem, _, path = str(error).partition(" - at `")
+    path = path.rstrip("`").removeprefix("$").removeprefix(".")
+    if isinstance(error.__cause__, SpecError):
+        own = error.__cause__
+        return own.at(_place(text, own.field, path, where))
+    plain_path = re.sub(r"\[[^]]*\]", "", path)
+    owner = next((struct for prefix, struct in OWNERS if plain_path.startswith(prefix)), Sweep)
     if "unknown field" in problem:
         field = problem.split("`")[1]
-        owner: Any = Grid if "grid" in path else Limits if "limits" in path else Sweep
-        line = _line_of(text, field)
-        return unknown("key", field, list(owner.__struct_fields__), f"{where}, line {line}" if line else where)
-    field = path.rstrip("`").removeprefix("$.")
-    key = field.rpartition(".")[2].split("[")[0]
-    line = _line_of(text, key)
-    return SpecError(field or "sweep", _lookup(plain, field), problem, f"{where}, line {line}" if line else where)
+        return unknown("key", field, list(owner.__struct_fields__), _place(text, field, path, where))
+    key = plain_path.rpartition(".")[2]
+    found = bad_value(owner, key, _lookup(plain, path), problem)
+    return SpecError(path or "sweep", found.value, found.allowed, _place(text, key, path, where))
 
 
-def _line_of(text: str, key: str) -> int | None:
-    for number, line in enumerate(text.splitlines(), 1):
-        if line.strip().lstrip("[").startswith(key):
-            return number
-    return None
+def _place(text: str, key: str, path: str, where: str) -> str:
+    """The file and, where one is found, the line: the first that begins with `key` in or after the path's table."""
+    lines = text.splitlines()
+    table = path.partition(".")[0].partition("[")[0]
+    begin = next((n for n, line in enumerate(lines) if line.strip().lstrip("[").startswith(table)), 0)
+    for number in (*range(begin, len(lines)), *range(begin)):
+        if lines[number].strip().lstrip("[").startswith(key):
+            return f"{where}, line {number + 1}"
+    return where
 
 
 def _lookup(plain: Any, path: str) -> Any:
-    for part in path.replace("[...]", ".0").split("."):
+    for part in re.sub(r"\[(\d+)\]", r".\1", path.replace("[...]", ".0")).split("."):
         try:
             plain = plain[int(part)] if isinstance(plain, list) else plain[part]
         except (KeyError, IndexError, ValueError, TypeError):

@@ -46,6 +46,8 @@ def unknown(kind: str, name: object, known: list[str], where: str = "") -> SpecE
 def bad_value(kind: type[msgspec.Struct], field: str, value: object, problem: str) -> SpecError:
     """The error for a value that a field of `kind` does not take: its choices where it has some, else `problem`."""
     choices = get_args(get_type_hints(kind).get(field))
+    if choices and choices[-1] is Ellipsis:
+        choices = get_args(choices[0])
     if choices and all(isinstance(c, str) for c in choices):
         return unknown(field, value, list(choices))
     return SpecError(field, value, problem)

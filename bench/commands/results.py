@@ -11,7 +11,8 @@ from typing import Any
 from bench import metrics, store
 from bench.commands.output import print_json, print_table, stderr
 from bench.errors import UsageError
-from bench.records import Manifest, Record
+from bench.records import Manifest
+from bench.run import Run
 
 
 def show_run(run_dir: Path, *, as_json: bool, as_csv: bool) -> None:
@@ -55,20 +56,19 @@ def _print_rows(manifest: Manifest, rows: Sequence[dict[str, Any]]) -> None:
 
 def make_report(run_dirs: Sequence[Path], out: Path | None) -> None:
     """Write report.html and report.md; several runs become one report where machine and settings agree."""
-    manifest, records = _merged(run_dirs)
+    found = _merged(run_dirs)
     from bench.report import write_report
 
-    path = write_report(out or run_dirs[0] / "report.html", manifest, records)
+    path = write_report(out or run_dirs[0] / "report.html", found.manifest, found.records, trials=found.trials)
     stderr().print(f"report: {path}")
 
 
-def _merged(run_dirs: Sequence[Path]) -> tuple[Manifest, list[Record]]:
+def _merged(run_dirs: Sequence[Path]) -> Run:
     manifests = [store.read_manifest(d) for d in run_dirs]
     hashes = {m.machine.fingerprint.hash for m in manifests}
     if len(hashes) > 1:
         listed = ", ".join(sorted(hashes))
         raise UsageError(f"these runs are of different machines ({listed}); make a report of each")
-    records: dict[str, Record] = {}
-    for run_dir in run_dirs:
-        records |= {r.key: r for r in store.read_records(run_dir)}
-    return manifests[-1], list(records.values())
+    records = {r.key: r for run_dir in run_dirs for r in store.read_records(run_dir)}
+    trials = {t.key: t for run_dir in run_dirs for t in store.read_trials(run_dir)}
+    return Run(manifests[-1], tuple(records.values()), tuple(trials.values()))

@@ -15,7 +15,9 @@ from bench.errors import Exit, UsageError
 from bench.plan import Planned, Surroundings, gib, plan, require_runnable
 from bench.pool import Pool
 from bench.progress import observer, seconds
-from bench.records import Case, Limits, Manifest, Record
+from bench.records import Case, Limits, Manifest, QualityTrial, Record
+from bench.study.running import PlannedTrial, TrialRunner, plan_trials
+from bench.study.spec import Quality, trials
 from bench.sweep import Runner, check_resumable, new_manifest
 from bench.sweep_spec import cases, load_sweep, override, parse_flag
 from profiles.machine import Machine
@@ -47,16 +49,16 @@ def run_sweep(options: SweepOptions) -> int:
         return _resume(options, options.resume)
     if options.name is None:
         raise UsageError("sweep needs a name or a file (see `dlrm-bench list sweeps`), or --resume RUN")
-    name, resolved, limits = _resolve(options)
+    name, resolved, limits, quality = _resolve(options)
     from profiles.identify import identify
 
     machine = identify()
-    planned = plan(resolved, limits, surroundings(machine))
+    planned, learning = plan(resolved, limits, surroundings(machine)), _plan_quality(quality)
     if options.budget:
-        limits = _within(_duration_s(options.budget), planned, limits)
+        limits = _within(_duration_s(options.budget), planned, learning, limits)
         planned = plan(resolved, limits, surroundings(machine))
     if options.plan:
-        _print_plan(planned, limits, options.as_json)
+        _print_plan(planned, learning, limits, options.as_json)
         return Exit.OK
     require_runnable(planned)
     _require_writable(options.out)
@@ -64,9 +66,9 @@ def run_sweep(options: SweepOptions) -> int:
         devices = sorted({_device(c) for c in resolved})
         machine = with_ceilings(machine, devices, pool, refresh=options.refresh)
         run_dir = store.new_run_dir(options.out, name)
-        manifest = new_manifest(name, resolved, limits, machine, options.argv)
+        manifest = new_manifest(name, resolved, limits, machine, options.argv, quality)
         store.write_manifest(run_dir, manifest)
-        return _run(run_dir, manifest, planned, pool, options.as_json)
+        return _run(run_dir, manifest, planned, learning, pool, options.as_json)
 
 
 def _resume(options: SweepOptions, run_dir: Path) -> int:
@@ -79,12 +81,14 @@ def _resume(options: SweepOptions, run_dir: Path) -> int:
     check_resumable(run_dir, manifest, machine)
     _require_same_files(run_dir, manifest)
     planned = plan(manifest.cases, manifest.limits, surroundings(machine))
+    learning = _plan_quality(manifest.quality)
     if options.plan:
-        done = {r.key for r in store.read_records(run_dir)}
-        _print_plan([p for p in planned if p.key not in done], manifest.limits, options.as_json)
+        done = {r.key for r in store.read_records(run_dir)} | {t.key for t in store.read_trials(run_dir)}
+        left = [p for p in planned if p.key not in done], [p for p in learning if p.key not in done]
+        _print_plan(*left, manifest.limits, options.as_json)
         return Exit.OK
     with store.machine_lock(), Pool() as pool:
-        return _run(run_dir, manifest, planned, pool, options.as_json)
+        return _run(run_dir, manifest, planned, learning, pool, options.as_json)
 
 
 def _require_same_files(run_dir: Path, manifest: Manifest) -> None:
@@ -96,36 +100,60 @@ def _require_same_files(run_dir: Path, manifest: Manifest) -> None:
         raise UsageError(f"{run_dir}: cannot be resumed, the lookups to replay are not there: {'; '.join(told)}")
 
 
-def _run(run_dir: Path, manifest: Manifest, planned: Sequence[Planned], pool: Pool, as_json: bool) -> int:
+def _plan_quality(quality: Quality | None) -> list[PlannedTrial]:
+    from profiles.probes.memory import available_bytes
+
+    return plan_trials(trials(quality), available_bytes()) if quality else []
+
+
+def _run(
+    run_dir: Path,
+    manifest: Manifest,
+    planned: Sequence[Planned],
+    learning: Sequence[PlannedTrial],
+    pool: Pool,
+    as_json: bool,
+) -> int:
     console = stderr()
     try:
-        with observer(console, planned) as watching:
+        with observer(console, [*planned, *learning]) as watching:
             records = Runner(run_dir, manifest, pool, watching).run(planned)
+            learned = TrialRunner(run_dir, manifest, pool, watching, len(planned)).run(learning)
     except KeyboardInterrupt:
         told = f"\nstopped; what was measured is kept. Go on with: dlrm-bench sweep --resume {run_dir}"
         console.print(told, markup=False, soft_wrap=True)
         return Exit.INTERRUPTED
-    _tell(run_dir, manifest, records, as_json)
-    return Exit.CASE_FAILED if any(r.outcome.status == "failed" for r in records) else Exit.OK
+    _tell(run_dir, manifest, records, learned, as_json)
+    return Exit.CASE_FAILED if _counts(records)["failed"] + _counts(learned)["failed"] else Exit.OK
 
 
-def _tell(run_dir: Path, manifest: Manifest, records: Sequence[Record], as_json: bool) -> None:
+def _tell(
+    run_dir: Path, manifest: Manifest, records: Sequence[Record], learned: Sequence[QualityTrial], as_json: bool
+) -> None:
     from bench.report import write_report
 
     console = stderr()
     console.print("drawing the report ...")
-    path = write_report(run_dir / "report.html", manifest, records)
-    counts = {s: sum(r.outcome.status == s for r in records) for s in ("ok", "skipped", "failed")}
-    for record in records:
-        if record.outcome.status == "failed":
-            console.print(f"failed: {record.key}: {record.outcome.reason}", markup=False, soft_wrap=True)
+    path = write_report(run_dir / "report.html", manifest, records, trials=learned)
+    counts, trial_counts = _counts(records), _counts(learned)
+    ends = [(r.key, r.outcome) for r in records] + [(t.key, t.outcome) for t in learned]
+    for key, outcome in ends:
+        if outcome.status == "failed":
+            console.print(f"failed: {key}: {outcome.reason}", markup=False, soft_wrap=True)
     console.print(", ".join(f"{n} {status}" for status, n in counts.items()))
+    if learned:
+        console.print("trials: " + ", ".join(f"{n} {status}" for status, n in trial_counts.items()))
     console.print(f"run: {run_dir}\nreport: {path}", markup=False, soft_wrap=True)
     if as_json:
-        print_json({"run": str(run_dir), "report": str(path), "cases": counts})
+        told = {"run": str(run_dir), "report": str(path), "cases": counts}
+        print_json(told | {"trials": trial_counts} if learned else told)
 
 
-def _resolve(options: SweepOptions) -> tuple[str, tuple[Case, ...], Limits]:
+def _counts(records: Sequence[Record] | Sequence[QualityTrial]) -> dict[str, int]:
+    return {s: sum(r.outcome.status == s for r in records) for s in ("ok", "skipped", "failed")}
+
+
+def _resolve(options: SweepOptions) -> tuple[str, tuple[Case, ...], Limits, Quality | None]:
     axes = dict(parse_flag(flag, "--axis") for flag in options.axes)
     settings = {}
     for flag in options.settings:
@@ -134,7 +162,7 @@ def _resolve(options: SweepOptions) -> tuple[str, tuple[Case, ...], Limits]:
             raise SpecError("--set", flag, "one value is needed; --axis takes several")
         settings[key] = values[0]
     sweep = override(load_sweep(str(options.name)), axes, settings)
-    return re.sub(r"[^\w.-]+", "-", sweep.name), cases(sweep), sweep.limits
+    return re.sub(r"[^\w.-]+", "-", sweep.name), cases(sweep), sweep.limits, sweep.quality
 
 
 def surroundings(machine: Machine) -> Surroundings:
@@ -201,31 +229,35 @@ def _duration_s(text: str) -> float:
     return float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]]
 
 
-def _within(total_s: float, planned: Sequence[Planned], limits: Limits) -> Limits:
-    """Limits whose plan fits in `total_s`: less measuring time for each case, down to a floor."""
+def _within(total_s: float, planned: Sequence[Planned], learning: Sequence[PlannedTrial], limits: Limits) -> Limits:
+    """Limits whose plan fits in `total_s`: less measuring time for each case, down to a floor; trials stay."""
     running = [p for p in planned if not p.skip_reason]
     measuring_s = 1.5 * limits.budget_s * len(running)
-    other_s = sum(p.estimate_s for p in running) - measuring_s
+    other_s = sum(p.estimate_s for p in running) - measuring_s + sum(t.estimate_s for t in learning)
     share_s = (total_s - other_s) / max(1.5 * len(running), 1)
     if share_s < MIN_BUDGET_S:
         least = other_s + 1.5 * MIN_BUDGET_S * len(running)
-        raise SpecError("--budget", f"{total_s:g}s", f"at least {seconds(least)} is needed for {len(running)} cases")
+        needed = f"at least {seconds(least)} is needed for {len(running)} cases"
+        told = f" and {len(learning)} trials" if learning else ""
+        raise SpecError("--budget", f"{total_s:g}s", needed + told)
     return msgspec.structs.replace(limits, budget_s=min(limits.budget_s, share_s))
 
 
-def _print_plan(planned: Sequence[Planned], limits: Limits, as_json: bool) -> None:
-    total_s = sum(p.estimate_s for p in planned)
+def _print_plan(planned: Sequence[Planned], learning: Sequence[PlannedTrial], limits: Limits, as_json: bool) -> None:
+    jobs: list[Planned | PlannedTrial] = [*planned, *learning]
+    total_s = sum(p.estimate_s for p in jobs)
     if as_json:
-        rows = [msgspec.to_builtins(p) for p in planned]
-        print_json({"cases": rows, "estimate_s": total_s, "limits": limits})
+        told = {"cases": list(planned), "estimate_s": total_s, "limits": limits}
+        print_json(told | {"trials": list(learning)} if learning else told)
         return
     rows = [
         [str(n), p.key, gib(p.memory_bytes), seconds(p.estimate_s) if not p.skip_reason else "", p.skip_reason or "run"]
-        for n, p in enumerate(planned, 1)
+        for n, p in enumerate(jobs, 1)
     ]
     print_table("plan", ["", "case", "memory", "time", "verdict"], rows, right=[0, 2, 3])
-    skipped = sum(p.skip_reason is not None for p in planned)
+    skipped = sum(p.skip_reason is not None for p in jobs)
+    trained = f"; of these {len(learning)} trials" if learning else ""
     print(
-        f"{len(planned) - skipped} cases to run, {skipped} skipped; about {seconds(total_s)}, "
+        f"{len(jobs) - skipped} cases to run, {skipped} skipped{trained}; about {seconds(total_s)}, "
         f"and {CEILINGS_S:.0f} s for the machine's ceilings where they are not known yet"
     )
