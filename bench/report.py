@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import re
 import shlex
 from collections import Counter
@@ -13,7 +12,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
-from bench import metrics, stats
+from bench import metrics, selfcontained, stats
 from bench.records import Manifest, Record
 from bench.report_format import MISSING, by_unit, count, ends_text, percent, words
 from bench.report_labels import PHASES, case_name, labels
@@ -24,7 +23,6 @@ from profiles.machine import Machine
 if TYPE_CHECKING:
     from bench.plots.style import Theme, Width
 
-TEMPLATES = Path(__file__).parent / "templates"
 NOT_TIMED = {"B", "", "faults", "switches/s", "ratio", "FLOP/B"}
 """Units whose values do not come from the step time, and so take no interval from it."""
 SHOWN = (
@@ -349,29 +347,9 @@ def _source(svg: str, media: str) -> Source:
 
 def render_html(report: Report, pictures: Sequence[Picture] = ()) -> str:
     """One self-contained page: nothing is fetched, and the page's own policy forbids it."""
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+    return selfcontained.render(
+        "report.html.j2", css=("report.css",), js=("report.js",), report=report, pictures=pictures
     )
-    css, js = ((TEMPLATES / name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
-    template = environment.get_template("report.html.j2")
-    return template.render(
-        report=report,
-        pictures=pictures,
-        css=css,
-        js=js,
-        css_hash=_csp_hash(css),
-        js_hash=_csp_hash(js),
-    )
-
-
-def _csp_hash(text: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
 def render_markdown(report: Report) -> str:
