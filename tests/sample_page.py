@@ -24,8 +24,15 @@ from bench.inspection.page import (
 
 MS = 1_000_000
 HOSTILE = '<img src=x onerror="document.title=\'owned\'"></script><script>document.title="owned"</script>&'
-NAMES = ("embedding_bag_kernel", "sgemm_128x64", "ncclAllReduce", "step", "cudaLaunchKernel", HOSTILE)
-PARTS = (Part("embedding", "forward"), Part("top_mlp", "forward"), Part("top_mlp", "backward"), Part("comms"), Part(""))
+NAMES = ("embedding_bag_kernel", "sgemm_128x64", "ncclAllReduce", "step", "cudaLaunchKernel", HOSTILE, "host late")
+PARTS = (
+    Part("embedding", "forward"),
+    Part("top_mlp", "forward"),
+    Part("top_mlp", "backward"),
+    Part("comms"),
+    Part(""),
+    Part("idle_host_late"),
+)
 
 
 def lanes() -> tuple[Lane, ...]:
@@ -51,7 +58,8 @@ def lanes() -> tuple[Lane, ...]:
         name=[3, 4, 3, 4, 4, 5],
         part=[4, 0, 4, 1, 0, 4],
     )
-    return main, comm, thread
+    idle = make_lane("GPU 0", "idle", "idle", start_ns=[7 * MS], dur_ns=[4 * MS], name=[6], part=[5])
+    return main, comm, thread, idle
 
 
 def timeline(**changes: Any) -> Timeline:

@@ -16,13 +16,15 @@ import msgspec
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-Kind = Literal["gpu", "cpu"]
+Kind = Literal["gpu", "cpu", "idle"]
 Ints = NDArray[np.int64]
 
 NO_DELAY = int(np.iinfo(np.int64).min)
 """In a column of delays: not known."""
 LONGEST_NS = 2**53 - 1
 """The page computes with doubles; 104 days."""
+MOST_EVENTS = 2_000_000
+"""What a page holds unless told otherwise: a browser keeps all of them in memory."""
 COLUMNS = ("start_ns", "dur_ns", "name", "part", "row", "delay_ns", "launcher")
 
 
@@ -42,7 +44,9 @@ class Mark(NamedTuple):
 
 
 class Lane(msgspec.Struct, frozen=True, kw_only=True, eq=False):
-    """Events of one GPU stream or one thread, n of each column, sorted by start; build with make_lane().
+    """Events of one GPU stream or one thread, or the gaps of one device; build with make_lane().
+
+    n values in each column, sorted by start.
 
     `group` is the device or process it belongs to. Times in ns from the start of the timeline. `name` and `part` are
     positions in the timeline's tables. `row` is the depth: 0 at the top. `delay_ns` is from the end of the launch call
@@ -66,13 +70,17 @@ class Lane(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
 
 class Timeline(msgspec.Struct, frozen=True, kw_only=True, eq=False):
-    """Lanes from top to bottom with the tables that their columns point to; `span_ns` is the length of all of it."""
+    """Lanes from top to bottom with the tables that their columns point to; `span_ns` is the length of all of it.
+
+    `left_out` says which events of the trace are not in it.
+    """
 
     span_ns: int
     names: tuple[str, ...]
     parts: tuple[Part, ...]
     lanes: tuple[Lane, ...]
     steps: tuple[Mark, ...] = ()
+    left_out: str = ""
 
     @property
     def num_events(self) -> int:
@@ -111,16 +119,38 @@ def make_lane(
 
 def rows(start_ns: Ints, dur_ns: Ints) -> Ints:
     """For events sorted by start, the first row from the top that is free: the depth where events are nested."""
-    found: list[int] = []
-    ends: list[int] = []
-    for start, duration in zip(start_ns.tolist(), dur_ns.tolist(), strict=True):
-        row = next((i for i, end in enumerate(ends) if end <= start), len(ends))
+    # An event without a duration still needs a place of its own.
+    end_ns = start_ns + np.maximum(dur_ns, 1)
+    if np.all(start_ns[1:] >= end_ns[:-1]):
+        return np.zeros(len(start_ns), np.int64)
+    found, ends = [], [0]
+    for start, end in zip(start_ns.tolist(), end_ns.tolist(), strict=True):
+        row = 0
+        while row < len(ends) and ends[row] > start:
+            row += 1
         if row == len(ends):
             ends.append(0)
-        # An event without a duration still needs a place of its own.
-        ends[row] = start + max(duration, 1)
+        ends[row] = end
         found.append(row)
     return np.array(found, np.int64)
+
+
+def thin(timeline: Timeline, most: int = MOST_EVENTS) -> Timeline:
+    """At most `most` events: the shortest of the threads go, and `left_out` says so; GPUs stay whole."""
+    room = most - sum(len(lane) for lane in timeline.lanes if lane.kind != "cpu")
+    lengths = np.concatenate([np.empty(0, np.int64), *(x.dur_ns for x in timeline.lanes if x.kind == "cpu")])
+    if len(lengths) <= max(room, 0):
+        return timeline
+    shortest = int(np.partition(lengths, -room)[-room]) + 1 if room > 0 else int(lengths.max()) + 1
+    lanes = tuple(_without(lane, shortest) if lane.kind == "cpu" else lane for lane in timeline.lanes)
+    told = f"{int((lengths < shortest).sum())} calls on threads shorter than {shortest / 1e3:g} µs are left out"
+    return msgspec.structs.replace(timeline, lanes=lanes, left_out=told)
+
+
+def _without(lane: Lane, shortest_ns: int) -> Lane:
+    kept = lane.dur_ns >= shortest_ns
+    columns = zip(COLUMNS, _values(lane), strict=True)
+    return msgspec.structs.replace(lane, **{name: column[kept] for name, column in columns if column is not None})
 
 
 def pack(timeline: Timeline) -> str:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from bench.inspection.page_words import CAUSES, duration, label_of
+from bench.inspection.page_words import CAUSES, duration, label_of, share
 from bench.report_format import capacity, percent, rate, seconds, short
 
 if TYPE_CHECKING:
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 KNOWN = ("embedding", "bottom_mlp", "interaction", "top_mlp", "loss", "optimizer", "comms", "input", "memory")
 NUM_COLORS = 14
 """--c0 to --c13 of inspection.css: KNOWN first, then for components of a user's own."""
+IDLE = {"idle_host_late": "late", "idle_queued": "queued", "idle_unknown": "gap"}
+"""Components of an idle lane, in the colours of the devices' bars."""
 OTHER = "x"
 """--cx: what belongs nowhere."""
 DEVICE_KEYS = (
@@ -55,12 +57,14 @@ class Tick(NamedTuple):
 
 
 class Dot(NamedTuple):
-    """An operator in the roofline: place in percent, radius in pixels, number (0: none) and words."""
+    """An operator in the roofline: place in percent, radius in pixels, number (0: none), whether the chart has room
+    for the number, and words."""
 
     x: float
     y: float
     radius: float
     number: int
+    numbered: bool
     point: RoofPoint
     tip: str
 
@@ -105,8 +109,8 @@ def colors(components: Sequence[str]) -> dict[str, str]:
     found, free = {}, iter(range(len(KNOWN), NUM_COLORS))
     for component in dict.fromkeys(components):
         plain = component.lower().replace(" ", "_")
-        if plain in KNOWN:
-            found[component] = str(KNOWN.index(plain))
+        if plain in KNOWN or plain in IDLE:
+            found[component] = IDLE.get(plain) or str(KNOWN.index(plain))
         else:
             found[component] = OTHER if plain in ("", "other", "unknown") else str(next(free, OTHER))
     return found
@@ -134,9 +138,7 @@ def _stack(parts: Sequence[tuple[str, str, float]], full: float, whole: float) -
     for label, css, us in parts:
         if us > 0:
             width = 100 * us / full
-            segments.append(
-                Segment(label, f"{duration(us)}, {percent(us / whole)}", css, round(left, 3), round(width, 3))
-            )
+            segments.append(Segment(label, f"{duration(us)}, {share(us, whole)}", css, round(left, 3), round(width, 3)))
             left += width
     return tuple(segments)
 
@@ -157,7 +159,7 @@ def _component_bar(component: str, times: dict[tuple[str, str], float], longest:
     phases = sorted((phase for name, phase in times if name == component), key=lambda p: p == "backward")
     parts = [(label_of(component, p), p or "forward", times[component, p]) for p in phases]
     us = sum(part[2] for part in parts)
-    return Bar(component, f"{duration(us)} · {percent(us / whole)}", _stack(parts, longest, whole))
+    return Bar(component, f"{duration(us)} · {share(us, whole)}", _stack(parts, longest, whole))
 
 
 # Roofline
@@ -207,7 +209,8 @@ def _dots(points: Sequence[RoofPoint], x: tuple[float, float], y: tuple[float, f
         tip = f"{p.name}: {rate(p.flops_per_s, 'FLOP/s')} at {short(p.intensity)} FLOP/B, {duration(p.sum_us)}"
         at = _place(p.intensity, x), round(100 - _place(p.flops_per_s, y), 2)
         shown = number if number <= LABELLED else 0
-        found.append(Dot(*at, radius, shown, p, tip))
+        free = all(abs(d.x - at[0]) > 4 or abs(d.y - at[1]) > 5 for d in found if d.numbered)
+        found.append(Dot(*at, radius, shown, bool(shown) and free, p, tip))
     return tuple(found)
 
 

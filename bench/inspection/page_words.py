@@ -46,12 +46,21 @@ UNITS: tuple[tuple[str, Callable[[float], str]], ...] = (
 
 def share(part: float | None, whole: float) -> str:
     """71 % of the whole, a dash where that is not known."""
-    return percent(part / whole) if part is not None and whole > 0 else MISSING
+    if part is None or whole <= 0:
+        return MISSING
+    return "<0.1 %" if 0 < part < 0.0005 * whole else percent(part / whole)
 
 
 def name_of(component: str) -> str:
     """bottom MLP: a component as people write it."""
     return component.replace("_", " ").replace("mlp", "MLP") or "other"
+
+
+def kernel_name(name: str) -> str:
+    """A kernel's name without what nearly all of them begin with."""
+    for prefix in ("void ", "at::native::", "(anonymous namespace)::"):
+        name = name.removeprefix(prefix)
+    return name
 
 
 def label_of(component: str, phase: str) -> str:

@@ -31,7 +31,7 @@ if (kernelTable) {
     const wanted = filter.value.trim().toLowerCase();
     let shown = 0;
     for (const row of rows) {
-      row.hidden = !`${row.cells[0].textContent}\n${row.cells[1].textContent}`.toLowerCase().includes(wanted);
+      row.hidden = !`${row.querySelector("button.name").title}\n${row.cells[1].textContent}`.toLowerCase().includes(wanted);
       shown += !row.hidden;
     }
     told.textContent = `${shown} of ${rows.length} names`;
@@ -39,7 +39,7 @@ if (kernelTable) {
   kernelTable.tBodies[0].addEventListener("click", (e) => {
     const button = e.target.closest("button.name");
     if (!button || !timelineBox?.view) return;
-    timelineBox.view.find(button.textContent);
+    timelineBox.view.find(button.title);
     timelineBox.view.nextMatch(1);
     timelineBox.scrollIntoView({ block: "start", behavior: "smooth" });
   });

@@ -68,7 +68,7 @@ class TimelinePainting {
 
   drawRow(g, row, y, height) {
     const match = this.matches?.get(row);
-    this.paint(g, row, y, height, match ? 0.16 : 1, 0.25, !match);
+    this.paint(g, row, y, height, match ? 0.16 : 1, 0.35, !match);
     if (match) this.paint(g, match, y, height, 1, 0.75, true);
   }
 
@@ -83,14 +83,14 @@ class TimelinePainting {
     };
     pieces(row, this.t0, this.t1, this.width, (first, next, left, right, p, share) => {
       // Few and short events stay visible; eight steps of strength are enough and let neighbours be drawn as one.
-      const a = strength * Math.max(least, Math.ceil(share * 8) / 8);
+      const a = strength * (least + (1 - least) * Math.ceil(share * 8) / 8);
       const single = right - left >= 3;
       if (p !== part || a !== alpha || left > x1 + 0.01 || single) {
         flush();
         [x0, part, alpha] = [left, p, a];
       }
       x1 = single ? right - 0.6 : right;
-      if (named && right - left > 26) labels.push([row.name[first], left, right, p]);
+      if (named && height > 11 && right - left > 26) labels.push([row.name[first], left, right, p]);
     });
     flush();
     g.globalAlpha = 1;
@@ -107,6 +107,7 @@ class TimelinePainting {
     const limit = width / g.measureText(cut || "m").width;
     if (limit >= 1 && cut === text) return text;
     if (limit < 1) cut = cut.slice(0, Math.max(Math.floor(cut.length * limit) - 1, 0));
+    while (cut && g.measureText(`${cut}…`).width > width) cut = cut.slice(0, -1);
     return cut ? `${cut}…` : "";
   }
 
@@ -114,9 +115,11 @@ class TimelinePainting {
     const length = this.t1 - this.t0, most = Math.max(2, Math.floor(this.width / (this.narrow ? 80 : 110)));
     const rough = length / most, power = 10 ** Math.floor(Math.log10(rough));
     const step = Math.max(1, [1, 2, 5, 10].find((m) => m * power >= rough) * power);
-    const [factor, unit] = unitOf(step);
-    const large = this.t1 >= 10000 * factor;
-    const base = large ? Math.floor(Math.max(this.t0, 0) / (1000 * factor)) * 1000 * factor : 0;
+    // 884.1 ms rather than 884100 µs; where that needs too many digits, what is after a round time.
+    let at0 = UNITS.indexOf(unitOf(step));
+    if (this.t1 >= 1000 * UNITS[at0][0] && at0 > 0) at0--;
+    const [factor, unit] = UNITS[at0];
+    const base = this.t1 >= 10000 * factor && at0 > 0 ? Math.floor(Math.max(this.t0, 0) / (1000 * factor)) * 1000 * factor : 0;
     this.base = base;
     const at = [];
     for (let t = Math.ceil(this.t0 / step) * step; t < this.t1; t += step) if (t >= 0 || length > this.span) at.push(t);
@@ -216,7 +219,7 @@ class TimelinePainting {
     g.fillStyle = this.theme.lane;
     g.fillRect(0, 0, width, height);
     g.fillStyle = this.theme.muted;
-    this.density.forEach((share, x) => { if (share > 0) g.fillRect(x, height - share * (height - 4), 1, share * (height - 4)); });
+    this.density.forEach((share, x) => { if (share > 0) g.fillRect(x, height, 1, -Math.max(2, share * (height - 4))); });
     const x0 = Math.max(0, this.t0 / this.span * width), x1 = Math.min(width, this.t1 / this.span * width);
     g.fillStyle = this.theme.card;
     g.globalAlpha = 0.65;
@@ -230,7 +233,7 @@ class TimelinePainting {
 
   computeDensity(width) {
     const onGpu = this.data.lanes.some((lane) => lane.kind === "gpu" && lane.n);
-    const lanes = this.data.lanes.filter((lane) => lane.n && (lane.kind === "gpu") === onGpu);
+    const lanes = this.data.lanes.filter((lane) => lane.n && lane.kind === (onGpu ? "gpu" : "cpu"));
     const step = this.span / width, rows = lanes.flatMap((lane) => lane.rows);
     const shares = (x) => rows.map((row) => covered(row, x * step, (x + 1) * step) / step);
     if (onGpu) return Float32Array.from({ length: width }, (_, x) => Math.min(1, Math.max(0, ...shares(x))));

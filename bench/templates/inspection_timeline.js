@@ -12,7 +12,8 @@ class Timeline extends TimelinePainting {
     this.colorIds = box.dataset.colors.trim().split(/\s+/);
     this.short = data.names.map(shortName);
     this.span = Math.max(data.span, 1);
-    this.depth = 8;
+    this.depth = data.lanes.length > 12 ? 4 : 8;
+    box.querySelector("#depth").value = this.depth;
     this.query = "";
     this.pickedEvent = null;
     this.frames = [];
@@ -20,7 +21,7 @@ class Timeline extends TimelinePainting {
     this.layOut();
     this.fit();
     new TimelineInput(this);
-    new ResizeObserver(() => { this.layOut(); this.redraw(); }).observe(this.lanes);
+    new ResizeObserver(() => { this.layOut(); this.drawNow(); }).observe(this.lanes);
     this.lanes.addEventListener("scroll", () => this.redraw());
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { this.readTheme(); this.redraw(); });
   }
@@ -38,7 +39,7 @@ class Timeline extends TimelinePainting {
       const heading = lane.group !== group ? Timeline.GROUP : 0;
       group = lane.group;
       const shown = Math.min(lane.rows.length, this.depth);
-      const step = lane.kind === "gpu" ? 22 : 15, above = this.narrow ? 15 : 0;
+      const step = { gpu: 22, cpu: 15, idle: 10 }[lane.kind], above = this.narrow ? 15 : 0;
       const top = y + heading + above;
       this.places.push({ lane, y, heading, top, shown, step, bottom: top + shown * step + 5 });
       y = top + shown * step + 5;
@@ -47,9 +48,9 @@ class Timeline extends TimelinePainting {
     this.lanesSpace.style.height = `${this.total}px`;
     this.height = Math.min(this.total, this.lanes.clientHeight || this.total);
     for (const [canvas, w, h] of [[this.canvas, width, this.height], [this.overview, this.overview.clientWidth, this.overview.clientHeight]]) {
-      const ratio = devicePixelRatio || 1;
-      canvas.width = Math.round(w * ratio);
-      canvas.height = Math.round(h * ratio);
+      const ratio = devicePixelRatio || 1, size = [Math.round(w * ratio), Math.round(h * ratio)];
+      if (canvas.width === size[0] && canvas.height === size[1]) continue;
+      [canvas.width, canvas.height] = size;
       if (canvas === this.canvas) canvas.style.height = `${h}px`;
       canvas.getContext("2d").setTransform(ratio, 0, 0, ratio, 0, 0);
     }
@@ -158,7 +159,7 @@ class Timeline extends TimelinePainting {
     const rows = [["Component", this.labels[row.part[i]]], ["Start", inWords(start, 9)], ["Duration", inWords(length)]];
     const below = lane.rows[event.rowIndex + 1];
     if (lane.kind === "cpu" && below) rows.push(["Self", inWords(length - covered(below, start, start + length))]);
-    rows.push([lane.kind === "gpu" ? "Stream" : "Thread", `${lane.title}, ${lane.group}`]);
+    rows.push([{ gpu: "Stream", cpu: "Thread", idle: "Lane" }[lane.kind], `${lane.title}, ${lane.group}`]);
     if (Number.isFinite(row.delay[i])) rows.push(["Launch delay", inWords(row.delay[i])]);
     if (event.others > 0) rows.push(["In this pixel", `${event.others} more; zoom in`]);
     return rows;
@@ -248,12 +249,17 @@ class Timeline extends TimelinePainting {
     if (this.waiting) return;
     this.waiting = requestAnimationFrame(() => {
       this.waiting = 0;
-      const began = performance.now();
-      this.draw();
-      this.drawOverview();
-      this.tell();
-      this.frames.push(performance.now() - began);
-      if (this.frames.length > 500) this.frames.shift();
+      this.drawNow();
     });
+  }
+
+  // At once where a canvas was emptied by a new size: a frame later it would flicker.
+  drawNow() {
+    const began = performance.now();
+    this.draw();
+    this.drawOverview();
+    this.tell();
+    this.frames.push(performance.now() - began);
+    if (this.frames.length > 500) this.frames.shift();
   }
 }

@@ -167,6 +167,20 @@ def test_events_have_the_colour_of_their_component(opened: Opener, dark: bool) -
     assert len({tuple(c) for c in (embedding, empty, forward, backward)}) == 4
 
 
+def test_idle_lane_shows_the_cause(opened: Opener) -> None:
+    found = opened()
+    assert found.pixel(3, 9 * MS) == [0xD6, 0x45, 0x45]
+    found.mouse("mouseMoved", found.at(3, 9 * MS))
+    assert "host late" in found.text("#tip")
+    assert "4 ms" in found.text("#tip")
+    # The overview is of work: nothing runs at 9 ms.
+    overview = """(() => { const c = document.querySelector('#overview'), x = SHARE * c.width;
+      return [...c.getContext('2d').getImageData(x, c.height / 2, 1, 1).data].slice(0, 3); })()"""
+    idle, busy = (found.page.evaluate(overview.replace("SHARE", str(share))) for share in (0.45, 0.15))
+    assert idle == [0xEE, 0xF1, 0xF5]
+    assert busy == [0x5D, 0x68, 0x78]
+
+
 def test_wheel_zooms_about_the_mouse(opened: Opener) -> None:
     found = opened()
     before = found.range

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from bench.inspection import page_charts, page_words
-from bench.inspection.lanes import COLUMNS, NO_DELAY, Timeline, make_lane, pack, rows
+from bench.inspection.lanes import COLUMNS, NO_DELAY, Timeline, make_lane, pack, rows, thin
 from bench.inspection.page import PageModel, RoofPoint, render_page, write_page
 from bench.plots.style import PALETTES, STAGE_ORDER
 from tests import sample_page
@@ -73,7 +73,7 @@ def payload(page: str) -> str:
 def test_page_holds_the_timeline() -> None:
     head, lanes = unpacked(payload(PAGE))
     assert (head["span"], tuple(head["names"])) == (20_000_000, sample_page.NAMES)
-    assert [lane["title"] for lane in head["lanes"]] == ["stream 7", "stream 20", "thread 1"]
+    assert [lane["title"] for lane in head["lanes"]] == ["stream 7", "stream 20", "thread 1", "idle"]
     assert [step[0] for step in head["steps"]] == ["ProfilerStep#1", "ProfilerStep#2"]
     assert lanes[0]["delay_ns"].tolist() == [400_000, 4_300_000, 400_000, NO_DELAY]
     assert lanes[0]["launcher"].tolist() == [2, 2, 2, -1]
@@ -153,6 +153,17 @@ def test_a_crowded_timeline_stays_small() -> None:
     assert len(pack(crowded)) < 6 * crowded.num_events
 
 
+def test_a_huge_timeline_loses_its_shortest_calls_and_says_so() -> None:
+    crowded = sample_page.crowded()
+    found = thin(crowded, 160_001)
+    assert [len(lane) for lane in found.lanes] == [30_000, 30_000, 1, 90_000]
+    assert set(found.lanes[3].dur_ns.tolist()) == {4_000}
+    assert found.left_out == "90000 calls on threads shorter than 2.001 µs are left out"
+    assert f"<b>{found.left_out}.</b>" in render_page(sample_page.model(timeline=found))
+    assert thin(crowded, crowded.num_events) is crowded
+    assert len(thin(crowded, 10).lanes[3]) == 0
+
+
 # The page
 
 
@@ -168,7 +179,7 @@ def test_names_never_become_markup() -> None:
     )
     verdict = msgspec.structs.replace(model.verdict, kind=hostile, advice=hostile, evidence={hostile: hostile})
     lane = msgspec.structs.replace(model.timeline.lanes[0], group=hostile, title=hostile)  # type: ignore[union-attr]
-    parts = (*sample_page.PARTS[:4], sample_page.Part(hostile))
+    parts = (*sample_page.PARTS[:5], sample_page.Part(hostile))
     line = sample_page.timeline(lanes=(lane, *sample_page.lanes()[1:]), parts=parts)
     page = render_page(msgspec.structs.replace(model, verdict=verdict, timeline=line))
     assert "<img" not in page
@@ -285,15 +296,15 @@ def test_component_bars_are_in_order_with_the_backward_part_last() -> None:
 
 
 def test_colors_are_the_report_s_and_never_run_out() -> None:
-    found = page_charts.colors(["mine", "top_mlp", "", "embedding", *(f"own {i}" for i in range(20))])
+    found = page_charts.colors(["mine", "top_mlp", "", "idle_host_late", "embedding", *(f"own {i}" for i in range(20))])
     assert (found["embedding"], found["top_mlp"], found["mine"], found[""]) == ("0", "3", "9", "x")
-    assert found["own 19"] == "x"
+    assert (found["own 19"], found["idle_host_late"]) == ("x", "late")
     css = (ROOT / "bench" / "templates" / "inspection.css").read_text()
     for theme in PALETTES.values():
         for at in range(len(STAGE_ORDER)):
             assert f"--c{at}: {theme.series[at]};" in css
     assert page_charts.KNOWN[: len(STAGE_ORDER)] == STAGE_ORDER
-    for at in [*map(str, range(page_charts.NUM_COLORS)), "x"]:
+    for at in [*map(str, range(page_charts.NUM_COLORS)), "x", *page_charts.IDLE.values()]:
         assert css.count(f"--c{at}: #") == 2
         assert f".c{at} {{ --k: var(--c{at}); }}" in css
 
@@ -301,6 +312,7 @@ def test_colors_are_the_report_s_and_never_run_out() -> None:
 def test_roof_chart_places_points_below_their_roof() -> None:
     chart = page_charts.roof_chart(MODEL.roofline)
     assert chart
+    assert all(dot.numbered for dot in chart.dots)
     first, second = chart.dots
     assert (first.point.name, first.number, second.number) == ("embedding_bag", 1, 2)
     memory, compute = chart.lines
@@ -312,6 +324,15 @@ def test_roof_chart_places_points_below_their_roof() -> None:
     for dot in chart.dots:
         assert 0 <= dot.x <= 100
         assert 0 <= dot.y <= 100
+
+
+def test_numbers_in_the_roofline_do_not_cover_each_other() -> None:
+    point = sample_page.roofline().points[0]
+    many = tuple(msgspec.structs.replace(point, intensity=64 * 1.01**i) for i in range(30))
+    chart = page_charts.roof_chart(msgspec.structs.replace(sample_page.roofline(), points=many))
+    assert chart
+    assert [dot.number for dot in chart.dots] == [*range(1, 10), *[0] * 21]
+    assert sum(dot.numbered for dot in chart.dots) == 1
 
 
 def test_roofline_of_nothing_is_absent() -> None:
