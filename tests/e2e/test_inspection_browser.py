@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -418,6 +419,46 @@ def test_a_pixel_of_many_says_so(opened: Opener) -> None:
     found = opened("crowded")
     found.mouse("mouseMoved", found.at(0, found.run("return v.span / 4;")))
     assert "more; zoom in" in found.text("#tip")
+
+
+def test_time_covered_by_part_of_an_event(opened: Opener) -> None:
+    found = opened()
+    row = "v.data.lanes[0].rows[0]"
+    # Embedding from 1 to 5 ms, sgemm from 5 to 7 ms, then nothing until 11 ms.
+    for start, end, covered in ((2, 3, 1), (0, 2, 1), (4, 6, 2), (6, 9, 1), (8, 10, 0), (0, 20, 12)):
+        assert found.run(f"return covered({row}, {start * MS}, {end * MS});") == covered * MS
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("void at::native::reduce_kernel<128, 4, at::native::ReduceOp<float>>(int)", "ReduceOp reduce_kernel"),
+        (
+            "void at::native::vectorized_elementwise_kernel<4, at::native::CUDAFunctor_add<float>>(int)",
+            "CUDAFunctor_add vectorized_elementwise_kernel",
+        ),
+        ("void cutlass::Kernel<cutlass_80_tensorop_s1688gemm>(cutlass_80_tensorop)", "cutlass_80_tensorop_s1688gemm"),
+        ("void (anonymous namespace)::softmax<float, 2>(float*, int)", "softmax"),
+        ("autograd::engine::evaluate_function: AddmmBackward0", "AddmmBackward0"),
+        ("aten::addmm", "aten::addmm"),
+        ("ncclKernel_AllReduce_RING_LL_Sum_float(ncclWorkElem)", "ncclKernel_AllReduce_RING_LL_Sum_float"),
+        ("Memcpy HtoD (Pinned -> Device)", "Memcpy HtoD (Pinned -> Device)"),
+        ("## forward ##", "## forward ##"),
+        ("a<b", "a<b"),
+    ],
+)
+def test_names_are_shortened_to_what_tells_them_apart(opened: Opener, name: str, shown: str) -> None:
+    found = opened()
+    got = found.run(f"return shortName({json.dumps(name)});")
+    assert got == shown or got.startswith(f"{shown} ")
+
+
+def test_page_without_a_timeline_is_quiet(page: Page, tmp_path: Path) -> None:
+    path = write_page(tmp_path / "page.html", sample_page.model(timeline=None))
+    page.open(path.as_uri(), width=390)
+    page.evaluate("document.querySelector('button.name').click()")
+    assert page.named("Runtime.exceptionThrown") == []
+    assert page.evaluate("document.querySelector('#kernel-table') !== null && !document.querySelector('canvas')")
 
 
 def test_a_damaged_payload_is_said(page: Page, pages: dict[str, Path], tmp_path: Path) -> None:
