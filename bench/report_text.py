@@ -2,46 +2,23 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+from bench import selfcontained
 
 if TYPE_CHECKING:
     from bench.report import Report
     from bench.report_pictures import Picture
     from bench.sections import Section
 
-TEMPLATES = Path(__file__).parent / "templates"
-
 
 def render_html(report: Report, pictures: Sequence[Picture] = ()) -> str:
     """One self-contained page: nothing is fetched, and the page's own policy forbids it."""
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+    return selfcontained.render(
+        "report.html.j2", css=["report.css"], js=["report.js"], report=report, pictures=pictures
     )
-    css, js = ((TEMPLATES / name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
-    template = environment.get_template("report.html.j2")
-    return template.render(
-        report=report,
-        pictures=pictures,
-        css=css,
-        js=js,
-        css_hash=_csp_hash(css),
-        js_hash=_csp_hash(js),
-    )
-
-
-def _csp_hash(text: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
 def render_markdown(report: Report) -> str:
