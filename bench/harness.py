@@ -321,7 +321,9 @@ def num_batches(request: Request) -> int:
     enough = math.ceil(LLC_MULTIPLE * llc_bytes / max(unique_bytes, 1))
     covering = math.ceil(max(COVERAGE_LOOKUPS * t.num_rows / (case.batch_size * t.pooling_factor) for t in spec.tables))
     batch_bytes = 2 * 8 * lookups + 4 * case.batch_size * (spec.num_dense + 1)
-    affordable = min(MAX_INPUT_BYTES / batch_bytes, limits.budget_s * GENERATE_LOOKUPS_PER_S / lookups)
+    # A precise case may stop after the least number of repeats, long before its budget is used.
+    surely_s = min(limits.budget_s, limits.min_repeats * limits.min_repeat_s)
+    affordable = min(MAX_INPUT_BYTES / batch_bytes, surely_s * GENERATE_LOOKUPS_PER_S / lookups)
     return max(2, min(enough, covering, int(affordable)))
 
 

@@ -38,8 +38,17 @@ Floats = NDArray[np.float64]
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float16: 1e-2}
 GRADIENT_TOLERANCE = {torch.float32: 1e-2, torch.bfloat16: 0.25, torch.float16: 0.25}
 ROW_TOLERANCE = 1e-5
+ROUNDINGS = 8
+"""Roundings that a sample's gradient meets on its way to a dense parameter; counts where samples cancel each other."""
 CHECK_RATE = 0.05
 ADAGRAD_EPS = 1e-8
+
+
+class DenseGradient(NamedTuple):
+    """Gradient of one dense parameter, and the L2 norm it would have if samples of unlike labels did not cancel."""
+
+    value: Tensor
+    terms_norm: float
 
 
 class Checked(NamedTuple):
@@ -112,7 +121,7 @@ def dense_copy(model: Annotated) -> Annotated:
     return twin.double().cpu()
 
 
-def train_reference(bundle: ModelBundle, batch: Batch, pooled: Floats) -> tuple[Tensor, list[Tensor]]:
+def train_reference(bundle: ModelBundle, batch: Batch, pooled: Floats) -> tuple[Tensor, list[DenseGradient]]:
     """Gradients in float64 of one step: of the pooled rows (B, sum of dims), and of each dense parameter.
 
     `pooled` is what pooled_reference gives; updated_rows turns the first gradient, taken back through the pooling
@@ -121,7 +130,12 @@ def train_reference(bundle: ModelBundle, batch: Batch, pooled: Floats) -> tuple[
     twin = dense_copy(bundle.model)
     leaf = torch.from_numpy(pooled).requires_grad_()
     labels = torch.from_numpy(batch.labels).double()
-    return _gradients(bundle, twin, _dense_input(bundle, batch), leaf, labels)
+    of_rows, *of_dense = _gradients(bundle, twin, _dense_input(bundle, batch), leaf, labels)
+    if not of_dense:
+        return of_rows, []
+    # The same with the sign of every sample's own gradient taken away: how large the terms were that add up.
+    sizes = _gradients(bundle, twin, _dense_input(bundle, batch), leaf, labels, one_sign=True)[1:]
+    return of_rows, [DenseGradient(g, float(s.norm())) for g, s in zip(of_dense, sizes, strict=True)]
 
 
 def updated_rows(rows: NDArray[np.float32], gradient: Floats, learning_rate: float, optimizer: str) -> Floats:
@@ -207,7 +221,7 @@ def _check_train(
     found = [Checked(_l2(upstream - expected_pooled.numpy(), expected_pooled.numpy()), wide, "gradient of pooled rows")]
     dense_before = [p.detach().clone() for p in bundle.model.dense_parameters()]
     table_rate = _table_rate(bundle, upstream)
-    dense_rate = 1.0 / max([float(g.abs().max()) for g in expected_dense] + [1e-30])
+    dense_rate = 1.0 / max([float(g.value.abs().max()) for g in expected_dense] + [1e-30])
     with _rates(bundle, table_rate, dense_rate):
         step(inputs)
     found += _check_tables(bundle, parts, upstream, table_rate)
@@ -245,14 +259,16 @@ def _check_tables(bundle: ModelBundle, parts: list[Touched], upstream: Floats, r
         )
 
 
-def _check_dense(bundle: ModelBundle, before: list[Tensor], gradients: list[Tensor], rate: float) -> Iterator[Checked]:
+def _check_dense(
+    bundle: ModelBundle, before: list[Tensor], gradients: list[DenseGradient], rate: float
+) -> Iterator[Checked]:
     names = [name for name, _ in bundle.model.named_parameters() if not name.startswith("embedding.")]
     wide, eps = GRADIENT_TOLERANCE[bundle.dtype], torch.finfo(bundle.dtype).eps
     moved = zip(names, bundle.model.dense_parameters(), before, gradients, strict=True)
     for name, parameter, old, gradient in moved:
-        change = rate * gradient.numpy()
+        change = rate * gradient.value.numpy()
         error = _numpy(parameter) - (_numpy(old) - change)
-        rounding = eps / wide * float(np.linalg.norm(_numpy(old)))
+        rounding = eps / wide * (float(np.linalg.norm(_numpy(old))) + ROUNDINGS * rate * gradient.terms_norm)
         yield Checked(_l2(error, change, rounding), wide, f"updated parameter {name!r}")
 
 
@@ -289,21 +305,24 @@ def _actual_upstream(bundle: ModelBundle, inputs: Prepared) -> Floats:
     """The gradient that reaches the embedding in the case's own precision (B, sum of dims)."""
     with torch.no_grad():
         pooled = bundle.model.embedding(inputs.lookups)
-    gradient, _ = _gradients(bundle, bundle.model, inputs.dense, pooled.requires_grad_(), inputs.labels)
+    gradient = _gradients(bundle, bundle.model, inputs.dense, pooled.requires_grad_(), inputs.labels)[0]
     return _numpy(gradient)
 
 
 def _gradients(
-    bundle: ModelBundle, model: Annotated, dense: Tensor, pooled: Tensor, labels: Tensor
-) -> tuple[Tensor, list[Tensor]]:
-    """Gradients of the loss by `pooled` and by each dense parameter; ones where the model is the embedding alone."""
+    bundle: ModelBundle, model: Annotated, dense: Tensor, pooled: Tensor, labels: Tensor, *, one_sign: bool = False
+) -> list[Tensor]:
+    """Gradients of the loss by `pooled`, then by each dense parameter; ones where the model is the embedding alone.
+
+    one_sign: as if the loss rose with every sample's logit.
+    """
     if bundle.spec.variant == "embedding":
-        return torch.ones_like(pooled), []
+        return [torch.ones_like(pooled)]
     logits = model.rank(dense, pooled)
-    logits = logits.float() if logits.dtype != torch.float64 else logits
-    loss = functional.binary_cross_entropy_with_logits(logits, labels)
-    first, *rest = torch.autograd.grad(loss, [pooled, *model.dense_parameters()])
-    return first, rest
+    loss = functional.binary_cross_entropy_with_logits(logits.to(labels.dtype), labels)
+    (by_logit,) = torch.autograd.grad(loss, logits, retain_graph=True)
+    by_logit = by_logit.abs() if one_sign else by_logit
+    return list(torch.autograd.grad(logits, [pooled, *model.dense_parameters()], by_logit))
 
 
 def _dense_input(bundle: ModelBundle, batch: Batch) -> Tensor:

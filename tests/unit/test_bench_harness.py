@@ -10,8 +10,10 @@ import pytest
 
 from bench import harness
 from bench.harness import Request, Result, num_batches, residency
-from bench.records import Case, Limits
+from bench.records import Case, InputStats, Limits
 from bench.sweep_spec import make_case
+from workloads.batch import make_batch, touch
+from workloads.spec import with_axis
 
 pytest.importorskip("torch")
 
@@ -155,8 +157,50 @@ class TestNumBatches:
 
     def test_making_inputs_is_bounded_by_the_measuring_time(self) -> None:
         spec = {"num_rows": 10_000_000, "pooling_factor": 100, "batch_size": 1000, "num_tables": 4}
-        asked = Request(case=make_case("tiny", None, spec), limits=Limits(budget_s=1.0), llc_bytes=10_000 * MIB)
-        assert num_batches(asked) * 400_000 <= 1.0 * harness.GENERATE_LOOKUPS_PER_S
+        for limits, surely_s in ((Limits(budget_s=9.0), 0.3), (Limits(budget_s=0.2), 0.2)):
+            asked = Request(case=make_case("tiny", None, spec), limits=limits, llc_bytes=10_000 * MIB)
+            # A precise case stops after the least number of repeats; two batches are the least to rotate.
+            assert num_batches(asked) * 400_000 <= max(surely_s * harness.GENERATE_LOOKUPS_PER_S, 2 * 400_000)
+
+
+class TestInputStats:
+    """How far the inputs are from the asked laws stands beside the result."""
+
+    def stats(self, **fields: Any) -> InputStats:
+        spec = with_axis(make_case("tiny", None, {}).model, "pooling_factor", 20)  # type: ignore[arg-type]
+        for name, value in fields.items():
+            spec = with_axis(spec, name, value)
+        made = [make_batch(spec, 500, 3, number) for number in range(2)]
+        return harness.input_stats(spec, made, touch(spec, made), MIB)
+
+    def test_drawn_inputs_are_near_their_laws(self) -> None:
+        found = self.stats(indices="zipf", lengths="poisson")
+        assert found.index_ks is not None
+        assert found.length_ks is not None
+        assert found.index_ks_lookups == pytest.approx(20_000, rel=0.01)
+        assert found.length_ks_bags == 1000
+        assert found.index_ks < 2.3 / 20_000**0.5
+        assert found.length_ks < 1 / 1000**0.5
+
+    def test_where_no_law_can_be_compared_there_is_no_distance(self) -> None:
+        found = self.stats(indices="sequential", lengths="fixed")
+        assert (found.index_ks, found.length_ks, found.replay) == (None, None, None)
+
+    def test_the_table_farthest_from_its_law_is_told(self) -> None:
+        spec = with_axis(make_case("tiny", None, {}).model, "pooling_factor", 20)  # type: ignore[arg-type]
+        made = [make_batch(spec, 500, 3, number) for number in range(2)]
+        skewed = msgspec.structs.replace(spec.tables[0], indices="zipf", exponent=3.0)
+        asked = msgspec.structs.replace(spec, tables=(skewed, *spec.tables[1:]))
+        found = harness.input_stats(asked, made, touch(asked, made), MIB)
+        assert found.index_ks is not None
+        assert found.index_ks > 0.5
+
+    def test_records_from_before_still_read(self) -> None:
+        plain = msgspec.to_builtins(self.stats())
+        new = ("index_ks", "index_ks_lookups", "length_ks", "length_ks_bags", "replay")
+        old = msgspec.convert({k: v for k, v in plain.items() if k not in new}, InputStats)
+        assert old.index_ks is None
+        assert old.replay is None
 
 
 @pytest.mark.parametrize(

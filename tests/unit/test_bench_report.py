@@ -13,7 +13,7 @@ import pytest
 
 from bench import plots, report, report_format
 from bench.plots import style
-from bench.records import Outcome, Record, StageTime
+from bench.records import Outcome, Record, Replayed, StageTime
 from bench.report_labels import fit, held, labels, slices, varying
 from bench.report_verdict import verdict
 from tests import sample_records
@@ -278,3 +278,26 @@ def test_importing_the_report_needs_neither_torch_nor_plotting() -> None:
     code = f"import sys, bench.report, bench.metrics; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("changes", "flags"),
+    [
+        ({"index_ks": 0.004, "index_ks_lookups": 65_536}, []),
+        ({"index_ks": 0.02, "index_ks_lookups": 65_536}, ["off the index law"]),
+        ({"length_ks": 0.02, "length_ks_bags": 2048}, []),
+        ({"length_ks": 0.1, "length_ks_bags": 2048}, ["off the length law"]),
+        (
+            {"replay": Replayed(file="a.pt", digest="0", samples=9, tables=2, remapped_frac=0.0, wrapped=False)},
+            ["replay"],
+        ),
+        (
+            {"replay": Replayed(file="a.pt", digest="0", samples=9, tables=2, remapped_frac=0.25, wrapped=True)},
+            ["replay", "replay wrapped", "25 % of rows folded"],
+        ),
+    ],
+)
+def test_what_is_to_know_of_the_inputs_stands_beside_the_case(changes: dict[str, Any], flags: list[str]) -> None:
+    record = next(r for r in sample_records.records() if r.inputs and r.inputs.residency != "cache")
+    record = msgspec.structs.replace(record, inputs=msgspec.structs.replace(record.inputs, **changes))
+    assert report._input_flags(record) == flags
