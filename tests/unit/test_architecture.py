@@ -13,7 +13,16 @@ ROOT = Path(__file__).parent.parent.parent
 PACKAGES = ("bench", "workloads", "profiles")
 FORBIDDEN = {"workloads": {"bench", "profiles"}, "profiles": {"bench", "workloads"}, "bench": set()}
 LATE_ONLY = {"torch", "fbgemm_gpu", "torchrec", "pynvml", "matplotlib", "seaborn", "scipy", "pandas"}
-TORCH_ROOMS = {"layers.py", "cross.py", "factorization.py", "pooling.py", "reference.py", "rounding.py", "steps.py", "tables.py"} | {
+TORCH_ROOMS = {
+    "layers.py",
+    "cross.py",
+    "factorization.py",
+    "pooling.py",
+    "reference.py",
+    "rounding.py",
+    "steps.py",
+    "tables.py",
+} | {
     "tbe_module.py",
     "tbe_int_module.py",
     "torchrec_module.py",
