@@ -41,6 +41,7 @@ __all__ = [
     "Report",
     "build_report",
     "draw_pictures",
+    "draw_section_pictures",
     "format_metric",
     "render_html",
     "render_markdown",

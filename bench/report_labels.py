@@ -130,6 +130,17 @@ def labels(records: Sequence[Record]) -> dict[str, str]:
     return {r.key: label(r.case, names) for r in records}
 
 
+def telling(cases: Sequence[Case], first: Sequence[str]) -> list[str]:
+    """As few axes as tell these cases apart, those of `first` before the others: short names for a legend."""
+    names = varying(cases)
+    ordered = [n for n in first if n in names] + [n for n in names if n not in first]
+    least = {label(c, names) for c in cases}
+    return next(
+        (ordered[:n] for n in range(1, len(ordered) + 1) if len({label(c, ordered[:n]) for c in cases}) == len(least)),
+        names,
+    )
+
+
 def held(records: Sequence[Record], group: Sequence[Record]) -> str:
     """What `group` shares of that which varies among `records`: 'tbe · forward', to say which part a plot shows."""
     within = set(varying([r.case for r in group]))

@@ -8,17 +8,17 @@ from bench.run import Run
 from bench.sections import Section, Table
 from bench.study.scaling import BY_NAME, PowerLaw, Series, series
 
-FITTED = (
-    "interaction_params",
-    "second_order_params",
-    "params",
-    "interaction_flops",
-    "flops",
-    "bytes",
-    "interaction_s",
-    "step_s",
-    "memory",
-)
+FITTED = {
+    "interaction_params": "Interaction params",
+    "second_order_params": "with tables",
+    "params": "All params",
+    "interaction_flops": "Interaction FLOPs",
+    "flops": "All FLOPs",
+    "bytes": "Bytes",
+    "interaction_s": "Interaction time",
+    "step_s": "Step time",
+    "memory": "Peak memory",
+}
 
 
 def section(run: Run) -> Section | None:
@@ -26,7 +26,7 @@ def section(run: Run) -> Section | None:
     found = series(run.records)
     if not found:
         return None
-    columns = tuple(Column(_title(name)) for name in FITTED)
+    columns = tuple(Column(title, BY_NAME[name].title) for name, title in FITTED.items())
     exponents = Table(
         "Fitted exponents b of a N^b",
         (Column("Variant", kind="text"), Column("N", kind="text"), *columns),
@@ -49,11 +49,6 @@ def section(run: Run) -> Section | None:
             "cost per operator hides the arithmetic. A dash: the quantity is zero, or has fewer than three sizes.",
         ),
     )
-
-
-def _title(name: str) -> str:
-    title = BY_NAME[name].title
-    return title[0].upper() + title[1:]
 
 
 def _row(one: Series) -> tuple[Cell, ...]:

@@ -8,7 +8,7 @@ from bench import metrics, stats
 from bench.records import Record
 from bench.report_cases import Cell, Column
 from bench.report_format import percent, seconds, times
-from bench.report_labels import label, slices, varying
+from bench.report_labels import label, slices, telling
 from bench.run import Run
 from bench.sections import Section, Table
 
@@ -23,7 +23,7 @@ class Line(NamedTuple):
 def lines(run: Run) -> list[Line]:
     """Groups with at least two numbers of threads, one of them 1."""
     groups = slices(run.measured, ("threads",))
-    shared = [n for n in varying([r.case for g in groups for r in g]) if n != "threads"]
+    shared = telling([g[0].case for g in groups], ("model", "backend", "phase"))
     found = []
     for group in groups:
         by_threads = {threads_of(r): r for r in group}

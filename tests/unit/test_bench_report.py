@@ -14,7 +14,7 @@ import pytest
 from bench import plots, report, report_format
 from bench.plots import style
 from bench.records import Outcome, Record, Replayed, StageTime
-from bench.report_labels import fit, held, labels, slices, varying
+from bench.report_labels import fit, held, labels, slices, telling, varying
 from bench.report_verdict import verdict
 from tests import sample_records
 
@@ -183,6 +183,12 @@ def test_a_slice_says_what_it_holds_fixed() -> None:
 def test_long_labels_lose_the_end_of_their_longest_part() -> None:
     assert fit("rows 1M · dim 64", 20) == "rows 1M · dim 64"
     assert fit("a_very_long_model_name · dim 64", 20) == "a_very_lon… · dim 64"
+
+
+def test_few_axes_tell_cases_apart() -> None:
+    cases = [r.case for r in RECORDS[18:28]]
+    assert telling(cases, ("backend", "phase")) == ["backend", "phase", "batch"]
+    assert telling(cases[:1], ("backend",)) == []
 
 
 def test_repeated_rows_are_not_called_overhead() -> None:

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+from bench.commands.sweep import rough_step_s
+from bench.plan import Surroundings, plan
 from bench.records import Case
+from bench.sections.paper import is_paper
+from bench.study.scaling import variant_name
 from bench.sweep_spec import cases, load_sweep, make_case, override, parse_flag, parse_sweep, sweep_names
-from workloads.spec import SpecError
+from workloads.describe import memory_needed
+from workloads.spec import SpecError, num_features
 
 TEXT = """
 description = "two grids that share a case"
@@ -68,6 +73,64 @@ def test_every_named_sweep_resolves_and_says_what_it_is(name: str) -> None:
     assert cases(sweep)
 
 
+@pytest.mark.parametrize("name", sweep_names())
+def test_every_named_sweep_plans_on_a_small_machine(name: str) -> None:
+    """24 GiB: only what is larger is skipped, with the cure, and the rest is planned to take under ten minutes."""
+    sweep = load_sweep(name)
+    around = Surroundings(
+        memory_available_bytes=24 * 2**30,
+        unavailable=lambda case: None,
+        memory_needed=lambda c: memory_needed(c.model, c.batch_size, c.phase, c.backend, c.dtype),  # type: ignore[arg-type]
+        step_s=rough_step_s,
+    )
+    planned = plan(cases(sweep), sweep.limits, around)
+    skipped = [p.skip_reason for p in planned if p.skip_reason]
+    assert len({p.key for p in planned}) == len(planned)
+    assert len(skipped) == (2 if name == "zoo" else 0)
+    assert all("rows_scale" in reason for reason in skipped)
+    assert sum(p.estimate_s for p in planned) < 600
+    assert max(p.estimate_s for p in planned) < sweep.limits.timeout_s
+
+
+def test_structure_has_every_variant_over_the_number_of_features() -> None:
+    found = [c.model for c in cases(load_sweep("structure")) if c.phase == "forward" and c.model]
+    by_variant: dict[str, set[int]] = {}
+    for model in found:
+        by_variant.setdefault(variant_name(model), set()).add(num_features(model))
+    assert by_variant.pop("mf") == {2}
+    assert {frozenset(sizes) for sizes in by_variant.values()} == {frozenset((4, 8, 16, 32, 64, 128, 256))}
+    assert set(by_variant) == {
+        "poly2, block", "poly2, hashed", "fm, pairwise", "fm, square of sum", "fm_mlp", "mlp", "dlrm", "dlrm_cat",
+        "dcn", "dcnv2, full rank", "dcnv2, rank 16", "deepfm",
+    }  # fmt: skip
+
+
+def test_paper_has_every_reading_of_what_the_paper_left_open() -> None:
+    found = cases(load_sweep("paper"))
+    assert all(is_paper(c) for c in found)
+    open_ = {(c.phase, c.num_threads, c.backend, c.model.tables[0].lengths) for c in found if c.model}
+    assert len(open_) == len(found) == 2 * 2 * 3 * 2
+
+
+def test_a_variant_takes_its_networks_along() -> None:
+    settings = {"variant": "fm", "num_dense": 0, "bottom_mlp": "", "top_mlp": "", "dim": 5, "num_features": 3}
+    model = make_case("tiny", None, settings).model
+    assert model is not None
+    assert (model.name, model.variant, model.num_dense, model.bottom_mlp, model.top_mlp) == ("tiny-fm", "fm", 0, (), ())
+    assert [t.dim for t in model.tables] == [5, 5, 5]
+    wide = make_case("tiny", None, {"top_mlp": "32-16-1", "bottom_mlp": "7-8"}).model
+    assert wide is not None
+    assert (wide.name, wide.bottom_mlp, wide.top_mlp) == ("tiny", (7, 8), (32, 16, 1))
+
+
+def test_hashed_pairs_grow_with_the_pairs() -> None:
+    model = make_case("structure_hashed", None, {"num_features": 9}).model
+    assert model is not None
+    assert num_features(model) == 9
+    assert (model.tables[-1].num_rows, model.tables[-1].pooling_factor) == (36_000, 36)
+    assert {t.num_rows for t in model.tables[:-1]} == {100}
+
+
 def test_quick_covers_what_it_promises() -> None:
     found = cases(load_sweep("quick"))
     models = [c.model for c in found if c.model is not None]
@@ -115,6 +178,9 @@ def test_flags_are_read_as_toml_would(flag: str, expected: tuple[str, list[objec
         ({"num_tables": 0}, "num_tables = 0"),
         ({"rows_scale": 0}, "rows_scale = 0"),
         ({"pooling_factor": 1.5}, "pooling_factor = 1.5"),
+        ({"num_features": 0}, "num_features = 0"),
+        ({"top_mlp": "64-x-1"}, "top_mlp = '64-x-1' is not allowed; widths joined by dashes"),
+        ({"variant": "dlmr"}, "variant = 'dlmr' is not allowed; did you mean 'dlrm'"),
     ],
 )
 def test_a_bad_value_is_named(settings: dict[str, object], words: str) -> None:

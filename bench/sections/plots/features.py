@@ -100,7 +100,10 @@ def _panel(ax: Axes, panel: Panel, found: Sequence[Series]) -> None:
     low, high = min(values) / 1.5, max(values) * 1.5
     _guides(ax, sizes, low, high)
     ax.set_ylim(low, high)
-    style.log_ticks(ax.yaxis, panel.text, low, high)
+    if panel.text is capacity:
+        style.exact_ticks(ax.yaxis, [2.0**e for e in range(20, 44) if low <= 2**e <= high], capacity)
+    else:
+        style.log_ticks(ax.yaxis, panel.text, low, high)
 
 
 def _guides(ax: Axes, sizes: Sequence[int], low: float, high: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ TITLE = "Quality against cost"
 CAPTION = (
     "Log loss on held-out samples (lower is better), mean over seeds with its 95 % t-interval, against what the model "
     "costs. The grey line joins the models that none is both cheaper and better than. Dashed: Bayes, what the true "
-    "probabilities reach; dotted: always predicting the base rate."
+    "probabilities reach; dotted, where it lies in the range: always predicting the base rate."
 )
 MARKERS = "osD^v<>pPX*h"
 
@@ -83,12 +84,19 @@ def _panel(ax: Axes, models: Sequence[Learned], cost: Cost, variants: Sequence[s
 
 
 def _levels(ax: Axes, models: Sequence[Learned]) -> None:
-    """Bayes and the base rate, as far as trials know them."""
+    """The range that holds every model and Bayes; the base rate only where it lies within."""
     trials = [t for m in models for t in m.trials]
-    for levels, line in (
-        ([t.bayes_log_loss for t in trials if t.bayes_log_loss is not None], "--"),
-        ([t.prior_log_loss for t in trials if t.prior_log_loss is not None], ":"),
-    ):
-        if levels:
-            level = sum(levels) / len(levels)
+    bayes = _mean([t.bayes_log_loss for t in trials])
+    prior = _mean([t.prior_log_loss for t in trials])
+    ends = [e for m in models for e in (m.log_loss.value, m.log_loss.low, m.log_loss.high) if math.isfinite(e)]
+    low, high = min([*ends, *([bayes] if bayes else [])]), max(ends)
+    margin = 0.06 * (high - low) or 0.01
+    ax.set_ylim(low - margin, high + margin)
+    for level, line in ((bayes, "--"), (prior, ":")):
+        if level and low <= level <= high:
             ax.axhline(level, color=style.look().palette.text, linestyle=line, linewidth=1, zorder=1)
+
+
+def _mean(levels: Sequence[float | None]) -> float | None:
+    known = [level for level in levels if level is not None]
+    return math.fsum(known) / len(known) if known else None

@@ -57,7 +57,7 @@ def draw(run: Run) -> Figure | None:
     ax.set_yticks(middles, labels=[fit(label(g[0].case, shared), 34) if shared else "" for g in groups])
     ax.tick_params(axis="y", length=0, labelcolor=style.look().palette.text)
     ax.grid(visible=False, axis="y")
-    ax.margins(x=0.3)
+    ax.margins(x=0.75 if style.look().narrow else 0.3)
     ax.set(xlabel="lookups/s")
     style.ticks(ax.xaxis, count)
     style.legend(made, _handles(records))

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 TITLE = "Speed-up with threads"
 CAPTION = (
     "How many times as fast as one thread, with an interval that holds the ratio in at least 95 % of runs. The grey "
-    "line is ideal: twice the threads, twice as fast."
+    "line is ideal: twice the threads, twice as fast, up to as many threads as there are CPUs."
 )
 MARKERS = "osD^v<>p"
 
@@ -36,7 +36,9 @@ def draw(run: Run) -> Figure | None:
         return None
     made, (ax,) = style.figure(3.6)
     every = sorted({n for line in found for n in line.records})
-    ax.plot([1, every[-1]], [1, every[-1]], color=style.look().palette.muted, linewidth=1)
+    ideal = range(1, every[-1] + 1)
+    most = run.machine.cpu.logical_cpus
+    ax.plot(ideal, [min(n, most) for n in ideal], color=style.look().palette.muted, linewidth=1)
     for index, line in enumerate(found):
         ratios = [speedup(line.records[1], r) for r in line.records.values()]
         ax.errorbar(
