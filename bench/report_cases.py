@@ -151,13 +151,13 @@ def case_row(record: Record, machine: Machine, names: Mapping[str, str], traces:
     return CaseRow(
         key=record.key,
         label=names[record.key],
-        flags=(*(f.replace("_", " ") for f in record.measurement.flags), *_input_flags(record)),
+        flags=(*(f.replace("_", " ") for f in record.measurement.flags), *input_flags(record)),
         cells=tuple(_cell(name, record, values) for name, _ in SHOWN),
         trace=quote(path) if path in traces and path else None,
     )
 
 
-def _input_flags(record: Record) -> list[str]:
+def input_flags(record: Record) -> list[str]:
     """What a reader must know of the inputs: rows from the cache, a file, folded rows, a law not followed."""
     found = record.inputs
     if found is None:

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from bench import plots, report, report_format
+from bench import plots, report, report_cases, report_format
 from bench.plots import style
 from bench.records import Outcome, Record, Replayed, StageTime
 from bench.report_labels import fit, held, labels, slices, telling, varying
@@ -306,4 +306,4 @@ def test_importing_the_report_needs_neither_torch_nor_plotting() -> None:
 def test_what_is_to_know_of_the_inputs_stands_beside_the_case(changes: dict[str, Any], flags: list[str]) -> None:
     record = next(r for r in sample_records.records() if r.inputs and r.inputs.residency != "cache")
     record = msgspec.structs.replace(record, inputs=msgspec.structs.replace(record.inputs, **changes))
-    assert report._input_flags(record) == flags
+    assert report_cases.input_flags(record) == flags
