@@ -1,0 +1,1 @@
+"""One trace, or the traces of several ranks, looked at closely. Reads and computes; prints nothing. No torch."""
