@@ -111,5 +111,6 @@ def test_every_damaged_trace_is_answered(cli: Cli) -> None:
 
 
 def test_no_torch_for_reading_traces() -> None:
-    code = "import sys, bench.commands.inspect_traces; sys.exit(bool({'torch', 'matplotlib', 'pandas'} & set(sys.modules)))"
+    heavy = "{'torch', 'matplotlib', 'pandas'}"
+    code = f"import sys, bench.commands.inspect_traces; sys.exit(bool({heavy} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
