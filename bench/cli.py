@@ -15,6 +15,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from bench.errors import Exit, UsageError
+from profiles.trace.errors import TraceError
 from workloads.spec import SpecError
 
 app = typer.Typer(
@@ -145,12 +146,32 @@ def report(
     make_report(runs, out)
 
 
+@app.command()
+def inspect(
+    traces: Annotated[
+        list[Path], typer.Argument(metavar="TRACE...", help="Traces of torch.profiler, or a folder: one rank each.")
+    ],
+    window: Annotated[
+        str, typer.Option(help="all, steps, or steps-without-first-and-last: which part is looked at.")
+    ] = "all",
+    json: Json = False,
+    csv: Annotated[
+        Path | None,
+        typer.Option("--csv", metavar="FOLDER|FILE.csv", help="Write all tables into a folder, or the kernels."),
+    ] = None,
+) -> None:
+    """Where the time of a profiler trace went: devices, streams, launches, copies, kernels, host threads."""
+    from bench.commands.inspect_traces import InspectOptions, run_inspect
+
+    run_inspect(InspectOptions(traces=traces, window=window, as_json=json, csv=csv))
+
+
 def main() -> NoReturn:
     """Run the command line and exit with a documented code."""
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         code = app(standalone_mode=False)
-    except (SpecError, UsageError) as error:
+    except (SpecError, UsageError, TraceError) as error:
         _fail(str(error), Exit.USAGE)
     except typer.Exit as stop:
         sys.exit(stop.exit_code)

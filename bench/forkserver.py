@@ -34,6 +34,7 @@ PRELOAD = (
     "workloads.tbe_module",
     "profiles.capture",
     "profiles.trace.stages",
+    "profiles.trace.reader",
 )
 MAX_MESSAGE_BYTES = 65_536
 PR_SET_PDEATHSIG = 1

@@ -256,7 +256,7 @@ def _trace(
     if request.trace_path is None or not request.limits.trace:
         return None
     from profiles.capture import capture
-    from profiles.trace.reader import read_events
+    from profiles.trace.reader import read_trace
     from profiles.trace.stages import stage_times
     from workloads.layers import set_tracing
     from workloads.steps import TABLE_UPDATE
@@ -266,7 +266,7 @@ def _trace(
     set_tracing(model, True)
     capture(lambda: step(next(feed)), path, steps=steps, device=request.case.device)
     set_tracing(model, False)
-    found = stage_times(read_events(path), (*STAGES, TABLE_UPDATE), steps)
+    found = stage_times(read_trace(path), (*STAGES, TABLE_UPDATE), steps)
     timed_s = sorted(measurement.times_s)[len(measurement.times_s) // 2]
     stages = {
         name: StageTime(forward_s=f, backward_s=b, share_frac=(f + b) / found.step_s)

@@ -1,1 +1,1 @@
-"""One trace, or the traces of several ranks, closely: what it says, as data and as a page."""
+"""One trace, or the traces of several ranks, looked at closely. Reads and computes; prints nothing. No torch."""

@@ -1,155 +1,243 @@
-"""Chrome traces of torch.profiler as typed events with times in whole nanoseconds.
+"""A Chrome trace of torch.profiler, streamed into columns: .json or .json.gz, any size, damaged or not.
 
-Times are parsed from their decimal text: microseconds since 1970 as a double have steps of 0.25 us.
+Text is taken in blocks, cut at the last boundary between two events, and decoded with types; a block that does not
+decode is read event by event (profiles/trace/repair.py). A block is right if it decodes: what lies between two
+boundaries is an array of events only if both are boundaries of events.
 """
 
 from __future__ import annotations
 
-import gzip
-import zlib
-from decimal import Decimal, InvalidOperation
+import gc
+import re
+from collections import deque
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import msgspec
+from msgspec import Raw
+
+from profiles.trace import stream
+from profiles.trace.builder import SKIPPED, Builder
+from profiles.trace.columns import Category, Quality, Trace
+from profiles.trace.decode import ANY, DAMAGE, KEYS, events_of
+from profiles.trace.errors import TraceError
+from profiles.trace.repair import lenient, mend
+from profiles.trace.stream import Progress, Source
+
+_EVENTS_KEY = re.compile(rb'"traceEvents"\s*:\s*\[')
+_BOUNDARY = re.compile(rb"\}(\s*,\s*)(?=\{)")
+_WINDOW_BYTES = 1 << 16
+_MOST_HEAD_BYTES = 1 << 26
+_MOST_TAIL_BYTES = 1 << 26
+_LONGEST_EVENT_BYTES = 1 << 26
+_BOM = b"\xef\xbb\xbf"
 
 
-class TraceError(ValueError):
-    """A trace that cannot be used: which file, and what is wrong with it."""
+def read_trace(path: Path, *, skip: frozenset[Category] = SKIPPED, progress: Progress | None = None) -> Trace:
+    """The events of a trace as columns. `skip`: categories that are counted but not kept.
 
-    def __init__(self, path: Path | str, what: str) -> None:
-        """`what` completes the sentence '<path>: ...'."""
-        super().__init__(f"{path}: {what}")
-        self.path = Path(path)
-        self.what = what
-
-
-class Event(msgspec.Struct, frozen=True, kw_only=True):
-    """One event. `ph` is Chrome's phase: X complete, M metadata, i instant, s and f flows. Times in ns, absolute.
-
-    `sequence` and `forward_thread` are autograd's: a forward op has forward_thread 0, its backward another number.
+    Damage is read around and counted in `quality`. TraceError where the file is absent, is no trace, or holds no
+    event that can be read.
     """
-
-    name: str
-    cat: str
-    ph: str
-    pid: int | str
-    tid: int | str
-    ts_ns: int
-    dur_ns: int
-    sequence: int | None = None
-    forward_thread: int | None = None
-    correlation: int | None = None
-    external_id: int | None = None
-    stream: int | str | None = None
-    bytes: int | None = None
-    input_dims: Any = None
-
-    @property
-    def end_ns(self) -> int:
-        """When it ended."""
-        return self.ts_ns + self.dur_ns
+    source = Source(path, progress)
+    with _no_collector():
+        return _Reader(source, Builder(skip)).read()
 
 
-_ZERO = msgspec.Raw(b"0")
-
-
-class _RawArgs(msgspec.Struct):
-    sequence: Any = msgspec.field(name="Sequence number", default=None)
-    forward_thread: Any = msgspec.field(name="Fwd thread id", default=None)
-    external: Any = msgspec.field(name="External id", default=None)
-    external_lower: Any = msgspec.field(name="external id", default=None)
-    dims: Any = msgspec.field(name="Input Dims", default=None)
-    dims_lower: Any = msgspec.field(name="Input dims", default=None)
-    correlation: Any = None
-    stream: Any = None
-    bytes: Any = None
-
-
-class _RawEvent(msgspec.Struct):
-    ph: str = ""
-    name: str = ""
-    cat: str = ""
-    pid: int | float | str | None = 0
-    tid: int | float | str | None = 0
-    ts: msgspec.Raw = _ZERO
-    dur: msgspec.Raw = _ZERO
-    args: _RawArgs | None = None
-
-
-class _RawTrace(msgspec.Struct):
-    events: list[_RawEvent] = msgspec.field(name="traceEvents")
-
-
-_NO_ARGS = _RawArgs()
-
-
-def read_events(path: Path) -> list[Event]:
-    """Every event of a .json or .json.gz trace, in file order. TraceError where it is absent or damaged."""
-    content = _content(path)
+@contextmanager
+def _no_collector() -> Iterator[None]:
+    """Millions of short-lived events hold no cycles: looking for some costs a third of the time."""
+    was_on = gc.isenabled()
+    gc.disable()
     try:
-        if content.lstrip()[:1] == b"[":
-            raw = msgspec.json.decode(content, type=list[_RawEvent])
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+class _Reader:
+    """One pass over one file."""
+
+    def __init__(self, source: Source, builder: Builder) -> None:
+        self._source, self._builder, self._pieces = source, builder, source.pieces()
+        self._buffer, self._taken_bytes = b"", 0
+        self._more = True
+        self._repaired = self._lost = 0
+        self._metadata_lost = self._closed = False
+
+    def read(self) -> Trace:
+        head = self._head()
+        self._require_objects()
+        while self._more and not self._closed:
+            self._fill()
+            if self._more:
+                self._block()
+        if not self._closed:
+            self._last(head)
         else:
-            raw = msgspec.json.decode(content, type=_RawTrace).events
-    except msgspec.ValidationError as error:
-        raise TraceError(path, f"is JSON but no Chrome trace: {error}") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise TraceError(
-            path, f"is no complete JSON ({error}); was the profiler stopped before it had written?"
-        ) from error
+            self._tail(head)
+        return self._finish(head)
+
+    def _fill(self) -> bool:
+        """One more piece into the buffer; False at the end."""
+        piece = next(self._pieces, None)
+        if piece is None:
+            self._more = False
+            return False
+        self._buffer += piece
+        return True
+
+    def _take(self, count: int) -> None:
+        self._taken_bytes += count
+        self._buffer = self._buffer[count:]
+
+    def _head(self) -> dict[str, Any]:
+        """The keys before the events; the buffer is left at the first event."""
+        while self._fill():
+            if self._buffer.startswith(_BOM):
+                self._take(len(_BOM))
+            text = self._buffer.lstrip()
+            if text[:1] == b"[":
+                self._take(len(self._buffer) - len(text) + 1)
+                return {}
+            if text and text[:1] != b"{":
+                raise TraceError(self._source.path, f"is no JSON: it begins with {bytes(text[:12])!r} at byte 0{HINT}")
+            for found in _EVENTS_KEY.finditer(self._buffer):
+                head = _keys(self._buffer[: found.start()] + b'"traceEvents":[]}')
+                if head is not None:
+                    self._take(found.end())
+                    return head
+            if len(self._buffer) > _MOST_HEAD_BYTES:
+                break
+        return self._damaged_head()
+
+    def _require_objects(self) -> None:
+        """Events are objects: a list of numbers or texts is some other file, however large."""
+        first = self._buffer.lstrip()[:1]
+        if first and first in b'"0123456789-[tfn':
+            at = self._taken_bytes + len(self._buffer) - len(self._buffer.lstrip())
+            raise TraceError(self._source.path, f"holds a list whose first element, at byte {at}, is no event{HINT}")
+
+    def _damaged_head(self) -> dict[str, Any]:
+        found = _EVENTS_KEY.search(self._buffer)
+        if found is not None:
+            self._metadata_lost = True
+            self._take(found.end())
+            return {}
+        path, size = self._source.path, len(self._buffer)
+        if self._source.damage:
+            raise TraceError(path, f"{self._source.damage}, before any event; the file cannot be used, capture again")
+        if not self._buffer.strip():
+            raise TraceError(path, f"is empty; was the profiler stopped before it had written?{HINT}")
+        raise TraceError(path, f'holds no list "traceEvents" in its first {size} bytes{HINT}')
+
+    def _block(self) -> None:
+        """Take the events of the buffer up to its last boundary."""
+        cut = self._cut()
+        if cut is None:
+            if len(self._buffer) > _LONGEST_EVENT_BYTES:
+                self._mend(last=False)
+            return
+        text = self._buffer[: cut[0]]
+        events = events_of(b"[" + text + b"]")
+        if events is not None:
+            self._builder.add(events)
+            self._take(cut[1])
+            return
+        self._mend(last=False)
+
+    def _cut(self) -> tuple[int, int] | None:
+        """(end of the last whole event, begin of the next one); None if the buffer holds no boundary."""
+        size = len(self._buffer)
+        # Of a buffer that holds no boundary yet, only what is new can hold one.
+        for begin in (max(size - _WINDOW_BYTES, 0), max(size - stream.PIECE_BYTES - _WINDOW_BYTES, 0)):
+            found = deque(_BOUNDARY.finditer(self._buffer, begin), maxlen=1)
+            if found:
+                return found[0].start(1), found[0].end()
+        return None
+
+    def _mend(self, *, last: bool) -> None:
+        found = mend(self._buffer, last=last)
+        self._builder.add(found.events)
+        self._repaired += found.repaired
+        self._lost += found.lost
+        self._closed = found.ended
+        self._take(found.consumed)
+
+    def _last(self, head: dict[str, Any]) -> None:
+        """The rest of the file, which is whole in the buffer: events, the closing bracket, and keys after it."""
+        events = events_of(b"[" + self._buffer)
+        if events is not None:
+            self._builder.add(events)
+            self._closed = True
+            self._take(len(self._buffer))
+            return
+        try:
+            keys = dict(KEYS.decode(b'{"traceEvents":[' + self._buffer))
+        except DAMAGE:
+            keys = {}
+        events = events_of(keys.pop("traceEvents")) if keys else None
+        if events is None:
+            self._mend(last=True)
+            self._tail(head)
+            return
+        self._builder.add(events)
+        self._closed = True
+        self._take(len(self._buffer))
+        for key, value in keys.items():
+            self._add_key(head, key, value)
+
+    def _add_key(self, head: dict[str, Any], key: str, value: Raw) -> None:
+        """One key after the events, unless it is damaged."""
+        try:
+            head[key] = ANY.decode(value)
+        except DAMAGE:
+            self._metadata_lost = True
+
+    def _tail(self, head: dict[str, Any]) -> None:
+        """Keys after the closing bracket, at which the buffer stands."""
+        while self._fill() and len(self._buffer) <= _MOST_TAIL_BYTES:
+            pass
+        rest = self._buffer[1:].strip()
+        if not self._closed or rest in (b"", b"}"):
+            return
+        found = _keys(b'{"_":0' + rest)
+        self._metadata_lost |= found is None
+        head |= {key: value for key, value in (found or {}).items() if key != "_"}
+
+    def _finish(self, head: Mapping[str, Any]) -> Trace:
+        position = self._taken_bytes + len(self._buffer)
+        truncated = None
+        if not self._closed:
+            truncated = self._source.damage or f"the JSON text ends at byte {position} inside the list of events"
+        if not self._builder.events and (truncated or self._lost):
+            why = truncated or f"{self._lost} damaged events are all there is"
+            raise TraceError(self._source.path, f"{why}; no event can be read from it, capture again")
+        quality = Quality(
+            events=0,
+            kinds={},
+            events_repaired=self._repaired,
+            events_lost=self._lost,
+            metadata_lost=self._metadata_lost,
+            truncated=truncated,
+            file_damage=self._source.damage if self._closed else None,
+            bytes_read=position,
+        )
+        return self._builder.finish(self._source.path, head, quality)
+
+
+HINT = "; a trace of torch.profiler (export_chrome_trace, .json or .json.gz) is needed"
+
+
+def _keys(text: bytes) -> dict[str, Any] | None:
+    """The top-level keys of an object, without the events; None if it is none."""
     try:
-        return [_event(event) for event in raw]
-    except (ValueError, InvalidOperation) as error:
-        raise TraceError(path, f"holds a time that is no number: {error}") from error
-
-
-def _content(path: Path) -> bytes:
-    try:
-        content = path.read_bytes()
-        return gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise TraceError(path, f"is a damaged gzip file ({error})") from error
-    except OSError as error:
-        raise TraceError(path, f"cannot be read ({error.strerror})") from error
-
-
-def _event(raw: _RawEvent) -> Event:
-    args = raw.args or _NO_ARGS
-    return Event(
-        name=raw.name,
-        cat=raw.cat,
-        ph=raw.ph,
-        pid=_identity(raw.pid),
-        tid=_identity(raw.tid),
-        ts_ns=nanoseconds(bytes(raw.ts)),
-        dur_ns=nanoseconds(bytes(raw.dur)),
-        sequence=_whole(args.sequence),
-        forward_thread=_whole(args.forward_thread),
-        correlation=_whole(args.correlation),
-        external_id=_whole(args.external if args.external is not None else args.external_lower),
-        stream=args.stream,
-        bytes=_whole(args.bytes),
-        input_dims=args.dims if args.dims is not None else args.dims_lower,
-    )
-
-
-def nanoseconds(text: bytes) -> int:
-    """Whole ns of a JSON number of microseconds: b'1.5' is 1500; quotes are ignored. ValueError if no number."""
-    whole, _, part = text.strip(b'"').partition(b".")
-    if len(part) <= 3 and (part.isdigit() or not part) and whole.isdigit():
-        return int(whole) * 1000 + int(part.ljust(3, b"0"))
-    if whole == b"null":
-        return 0
-    return int((Decimal(text.strip(b'"').decode()) * 1000).to_integral_value())
-
-
-def _identity(value: float | str | None) -> int | str:
-    return value if isinstance(value, str | int) else int(value or 0)
-
-
-def _whole(value: object) -> int | None:
-    """A number where there is one; traces of other makers hold text or null in its place."""
-    if isinstance(value, int | float):
-        return int(value)
-    return int(value) if isinstance(value, str) and value.isdigit() else None
+        found: object = ANY.decode(text)
+    except DAMAGE:
+        found = lenient(text.decode("utf-8", "replace"))
+    if not isinstance(found, dict):
+        return None
+    found.pop("traceEvents", None)
+    return found

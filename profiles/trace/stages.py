@@ -6,21 +6,19 @@ backward node carries the number of the forward op it differentiates, and that o
 
 from __future__ import annotations
 
-import bisect
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
-from profiles.trace.reader import Event
+from profiles.trace.columns import GPU_CATEGORIES, NONE, Category, Int64, Trace
+from profiles.trace.links import forward_rows, launch_rows
+from profiles.trace.nesting import Nesting
 
 STEP = "step"
 BACKWARD = "backward"
-_NODE = "autograd::engine::evaluate_function: "
-_GPU_CATEGORIES = {"kernel", "gpu_memcpy", "gpu_memset"}
-_LAUNCH_CATEGORIES = {"cuda_runtime", "cuda_driver"}
-Home = tuple[str, bool]
-"""(stage, whether in its backward)."""
+NODE = "autograd::engine::evaluate_function: "
 
 
 class StageTimes(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,159 +35,132 @@ class StageTimes(msgspec.Struct, frozen=True, kw_only=True):
     steps: int
 
 
-class Nesting:
-    """Intervals of one thread that nest properly, with the parent of each."""
+class _Homes:
+    """Which stage owns each annotation and backward node, and each moment of a thread.
 
-    def __init__(self, events: Iterable[Event]) -> None:
-        """Sort and link the events."""
-        self.events = sorted(events, key=lambda e: (e.ts_ns, -e.dur_ns))
-        self._starts = [e.ts_ns for e in self.events]
-        self.parents: list[int] = []
-        open_: list[int] = []
-        for at, event in enumerate(self.events):
-            while open_ and self.events[open_[-1]].end_ns <= event.ts_ns:
-                open_.pop()
-            self.parents.append(open_[-1] if open_ else -1)
-            open_.append(at)
+    A home is 2 x the stage's number, plus 1 in its backward; NONE is no home.
+    """
 
-    def innermost(self, at_ns: int) -> Event | None:
-        """The shortest interval around this moment."""
-        at = bisect.bisect_right(self._starts, at_ns) - 1
-        while at >= 0 and self.events[at].end_ns <= at_ns:
-            at = self.parents[at]
-        return self.events[at] if at >= 0 else None
+    def __init__(self, trace: Trace, stages: Sequence[str]) -> None:
+        self._trace = trace
+        self.names = list(dict.fromkeys([*stages, BACKWARD]))
+        self._backward = 2 * self.names.index(BACKWARD) + 1
+        self._of_row = np.full(len(trace), NONE, np.int64)
+        self._name_marks()
+        self._nestings: dict[int, tuple[Int64, Nesting]] = {}
+        nodes = self._nodes()
+        self._name_nodes(nodes, self._forward_homes(nodes))
+        self._nestings = {}
 
-    def own_ns(self) -> list[int]:
-        """Per event, its duration without its children's."""
-        own = [e.dur_ns for e in self.events]
-        for event, parent in zip(self.events, self.parents, strict=True):
-            if parent >= 0:
-                own[parent] -= event.dur_ns
-        return own
+    def _name_marks(self) -> None:
+        trace = self._trace
+        number = np.array([self.names.index(n) if n in self.names else NONE for n in trace.names], np.int64)
+        marks = trace.rows(Category.ANNOTATION)
+        found = number[trace.name[marks]]
+        self._of_row[marks] = np.where(found == NONE, NONE, 2 * found)
+        self._of_row[self._of_row == self._backward - 1] = self._backward
 
+    def _nodes(self) -> Int64:
+        """Backward nodes, thread by thread, by start."""
+        is_node = np.array([n.startswith(NODE) for n in self._trace.names], bool)
+        rows = self._trace.rows(Category.CPU_OP)
+        rows = rows[is_node[self._trace.name[rows]]]
+        nodes: Int64 = rows[np.argsort(self._trace.lane[rows], kind="stable")]
+        return nodes
 
-Lane = tuple[int | str, int | str]
+    def _forward_homes(self, nodes: Int64) -> Int64:
+        """The home of each node by the annotation around its forward op; NONE where the node has no number."""
+        trace = self._trace
+        ops = forward_rows(trace, nodes)
+        known = ops != NONE
+        homes = np.full(len(nodes), self._backward, np.int64)
+        at = self.at(trace.lane[ops[known]], trace.ts_ns[ops[known]])
+        homes[known] = np.where(at == NONE, self._backward, at | 1)
+        homes[trace.sequence[nodes] == NONE] = NONE
+        return homes
 
-
-class _Owners:
-    """Which stage owns a moment of a thread."""
-
-    def __init__(self, events: Sequence[Event], stages: Sequence[str]) -> None:
-        names = {*stages, BACKWARD}
-        marks, nodes, self._forward = _split(events, names)
-        self._annotations = {lane: Nesting(found) for lane, found in marks.items()}
-        self._stage_of_node: dict[tuple[Lane, int], str] = {}
-        for lane, found in nodes.items():
-            self._name_nodes(lane, found)
-        lanes = {*marks, *nodes}
-        self.lanes = {lane: Nesting([*marks.get(lane, ()), *nodes.get(lane, ())]) for lane in lanes}
-
-    def _name_nodes(self, lane: Lane, nodes: Sequence[Event]) -> None:
+    def _name_nodes(self, nodes: Int64, homes: Int64) -> None:
         """A node without a number (AccumulateGrad) belongs to the one before it, whose gradient it stores."""
-        stage = BACKWARD
-        for node in sorted(nodes, key=lambda e: e.ts_ns):
-            if node.sequence is not None:
-                stage = self._forward_stage(node)
-            self._stage_of_node[lane, node.ts_ns] = stage
+        lanes = self._trace.lane[nodes]
+        position = np.arange(len(nodes))
+        first = np.maximum.accumulate(np.where(np.diff(lanes, prepend=NONE) != 0, position, 0))
+        named = np.maximum.accumulate(np.where(homes != NONE, position, NONE))
+        self._of_row[nodes] = np.where(named >= first, homes[named], self._backward)
 
-    def _forward_stage(self, node: Event) -> str:
-        """Stage of the latest forward op of the node's number that began before it."""
-        ops = self._forward.get(node.sequence or 0, [])
-        earlier = [op for op in ops if op.ts_ns < node.ts_ns]
-        if not earlier:
-            return BACKWARD
-        op = max(earlier, key=lambda e: e.ts_ns)
-        nesting = self._annotations.get((op.pid, op.tid))
-        mark = nesting.innermost(op.ts_ns) if nesting else None
-        return mark.name if mark else BACKWARD
+    def lane(self, lane: int) -> tuple[Int64, Nesting]:
+        """(rows with a home, how they nest) of one thread."""
+        if lane not in self._nestings:
+            trace = self._trace
+            rows = np.flatnonzero((trace.lane == lane) & (self._of_row != NONE))
+            self._nestings[lane] = rows, Nesting(trace.ts_ns[rows], trace.end_ns[rows])
+        return self._nestings[lane]
 
-    def home(self, event: Event) -> Home:
-        """Stage and direction of one annotation or node."""
-        if event.name.startswith(_NODE):
-            return self._stage_of_node[(event.pid, event.tid), event.ts_ns], True
-        return event.name, event.name == BACKWARD
+    def of(self, rows: Int64) -> Int64:
+        """The homes of rows."""
+        return self._of_row[rows]
 
-    def home_at(self, lane: Lane, at_ns: int) -> Home | None:
-        """Stage and direction of a moment, None outside all stages."""
-        nesting = self.lanes.get(lane)
-        event = nesting.innermost(at_ns) if nesting else None
-        return self.home(event) if event else None
-
-
-def _split(
-    events: Sequence[Event], names: set[str]
-) -> tuple[dict[Lane, list[Event]], dict[Lane, list[Event]], dict[int, list[Event]]]:
-    """(stage annotations by thread, backward nodes by thread, forward ops by sequence number)."""
-    marks: dict[Lane, list[Event]] = defaultdict(list)
-    nodes: dict[Lane, list[Event]] = defaultdict(list)
-    forward: dict[int, list[Event]] = defaultdict(list)
-    for event in events:
-        if event.ph != "X":
-            continue
-        if event.cat == "user_annotation" and event.name in names:
-            marks[event.pid, event.tid].append(event)
-        elif event.cat == "cpu_op" and event.name.startswith(_NODE):
-            nodes[event.pid, event.tid].append(event)
-        elif event.cat == "cpu_op" and event.sequence is not None and not event.forward_thread:
-            forward[event.sequence].append(event)
-    return marks, nodes, forward
+    def at(self, lanes: NDArray[np.signedinteger], at_ns: Int64) -> Int64:
+        """The home of moments of threads."""
+        homes = np.full(len(lanes), NONE, np.int64)
+        for lane in np.unique(lanes).tolist():
+            rows, nesting = self.lane(lane)
+            asked = np.flatnonzero(lanes == lane)
+            found = nesting.innermost(at_ns[asked])
+            inside = found != NONE
+            homes[asked[inside]] = self._of_row[rows[found[inside]]]
+        return homes
 
 
-def stage_times(events: Sequence[Event], stages: Sequence[str], steps: int | None = None) -> StageTimes:
+def stage_times(trace: Trace, stages: Sequence[str], steps: int | None = None) -> StageTimes:
     """Mean times per stage over the last `steps` steps (None: all). ValueError where no 'step' is annotated."""
-    marks = [e for e in events if e.ph == "X" and e.cat == "user_annotation" and e.name == STEP]
-    taken = sorted(marks, key=lambda e: e.ts_ns)[-steps if steps else 0 :]
-    if not taken:
+    marks = trace.rows(Category.ANNOTATION)
+    marks = marks[np.isin(trace.name[marks], trace.codes(STEP))]
+    taken = marks[-steps if steps else 0 :]
+    if not len(taken):
         raise ValueError(f"the trace holds no annotation named {STEP!r}: capture it with profiles.capture")
-    owners = _Owners(events, stages)
-    gpu = [e for e in events if e.ph == "X" and e.cat in _GPU_CATEGORIES]
-    step_ns = sum(e.dur_ns for e in taken)
-    spent, whole_ns = _gpu_times(events, gpu, owners, taken) if gpu else (_cpu_times(owners, taken), step_ns)
-    found = {name: (_mean_s(spent, (name, False), taken), _mean_s(spent, (name, True), taken)) for name in stages}
-    if BACKWARD not in found:
-        found[BACKWARD] = (0.0, _mean_s(spent, (BACKWARD, True), taken))
+    homes = _Homes(trace, stages)
+    step_ns = int(trace.dur_ns[taken].sum())
+    gpu = trace.rows(*GPU_CATEGORIES)
+    spent, whole_ns = _gpu_times(trace, gpu, homes, taken) if len(gpu) else (_cpu_times(trace, homes, taken), step_ns)
+    seconds = {name: (float(f), float(b)) for name, (f, b) in zip(homes.names, spent / len(taken) * 1e-9, strict=True)}
     return StageTimes(
-        stages=found,
+        stages=seconds,
         step_s=step_ns * 1e-9 / len(taken),
-        coverage_frac=sum(spent.values()) / whole_ns if whole_ns else 0.0,
+        coverage_frac=float(spent.sum()) / whole_ns if whole_ns else 0.0,
         steps=len(taken),
     )
 
 
-def _mean_s(spent: dict[Home, int], home: Home, steps: Sequence[Event]) -> float:
-    return spent.get(home, 0) * 1e-9 / len(steps)
+def _inside(trace: Trace, steps: Int64, at_ns: Int64) -> NDArray[np.bool_]:
+    """Whether moments lie in one of the steps."""
+    found: NDArray[np.bool_] = Nesting(trace.ts_ns[steps], trace.end_ns[steps]).innermost(at_ns) != NONE
+    return found
 
 
-def _inside(steps: Sequence[Event]) -> Callable[[int], bool]:
-    """Whether a moment lies in one of the steps."""
-    nesting = Nesting(steps)
-    return lambda at_ns: nesting.innermost(at_ns) is not None
+def _sums(homes: Int64, spent_ns: Int64, names: Sequence[str]) -> NDArray[np.float64]:
+    """Time by stage and direction: (stages, 2)."""
+    known = homes != NONE
+    sums = np.bincount(homes[known], spent_ns[known], minlength=2 * len(names))
+    return sums.astype(np.float64).reshape(-1, 2)
 
 
-def _cpu_times(owners: _Owners, steps: Sequence[Event]) -> dict[Home, int]:
+def _cpu_times(trace: Trace, homes: _Homes, steps: Int64) -> NDArray[np.float64]:
     """Own time on the threads that carry the steps: other threads run at the same time and would count twice."""
-    inside, spent = _inside(steps), defaultdict[Home, int](int)
-    for lane in {(e.pid, e.tid) for e in steps}:
-        nesting = owners.lanes.get(lane) or Nesting([])
-        for event, own_ns in zip(nesting.events, nesting.own_ns(), strict=True):
-            if inside(event.ts_ns):
-                spent[owners.home(event)] += own_ns
-    return spent
+    total = np.zeros((len(homes.names), 2))
+    for lane in np.unique(trace.lane[steps]).tolist():
+        rows, nesting = homes.lane(lane)
+        inside = _inside(trace, steps, trace.ts_ns[rows])
+        total += _sums(homes.of(rows[inside]), nesting.own_ns()[inside], homes.names)
+    return total
 
 
-def _gpu_times(
-    events: Sequence[Event], gpu: Sequence[Event], owners: _Owners, steps: Sequence[Event]
-) -> tuple[dict[Home, int], int]:
+def _gpu_times(trace: Trace, gpu: Int64, homes: _Homes, steps: Int64) -> tuple[NDArray[np.float64], int]:
     """(time of GPU work by the stage that launched it, all GPU time launched inside the steps), in ns."""
-    inside, spent = _inside(steps), defaultdict[Home, int](int)
-    launches = {e.correlation: e for e in events if e.cat in _LAUNCH_CATEGORIES and e.correlation is not None}
-    whole_ns = 0
-    for event in gpu:
-        launch = launches.get(event.correlation) if event.correlation is not None else None
-        if not inside(launch.ts_ns if launch else event.ts_ns):
-            continue
-        whole_ns += event.dur_ns
-        home = owners.home_at((launch.pid, launch.tid), launch.ts_ns) if launch else None
-        if home is not None:
-            spent[home] += event.dur_ns
-    return spent, whole_ns
+    launches = launch_rows(trace, gpu)
+    launched = launches != NONE
+    inside = _inside(trace, steps, trace.ts_ns[np.where(launched, launches, gpu)])
+    gpu, launches = gpu[inside], launches[inside]
+    found = np.full(len(gpu), NONE, np.int64)
+    launched = launches != NONE
+    found[launched] = homes.at(trace.lane[launches[launched]], trace.ts_ns[launches[launched]])
+    return _sums(found, trace.dur_ns[gpu], homes.names), int(trace.dur_ns[gpu].sum())

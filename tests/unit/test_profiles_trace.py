@@ -1,103 +1,16 @@
-"""Reading traces, stage times by hand-built events, and one real capture."""
+"""Stage times by hand-built events, and one real capture."""
 
-import gzip
-import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
-from profiles.trace.reader import Event, TraceError, nanoseconds, read_events
-from profiles.trace.stages import Nesting, stage_times
-
-
-@pytest.mark.parametrize(
-    ("text", "ns"),
-    [
-        (b"1694128200000123.456", 1694128200000123456),
-        (b"5", 5000),
-        (b"0.5", 500),
-        (b"1.25", 1250),
-        (b'"7.001"', 7001),
-        (b"-1.5", -1500),
-        (b"1e3", 1_000_000),
-        (b"1.0004", 1000),
-        (b"null", 0),
-    ],
-)
-def test_microseconds_become_whole_nanoseconds(text, ns):
-    assert nanoseconds(text) == ns
-
-
-def write(path, events, pack=False):
-    content = json.dumps({"schemaVersion": 1, "traceEvents": events}).encode()
-    path.write_bytes(gzip.compress(content) if pack else content)
-    return path
-
-
-ADDMM = {
-    "ph": "X",
-    "cat": "cpu_op",
-    "name": "aten::addmm",
-    "pid": 7,
-    "tid": 8,
-    "ts": 1694128200000123.5,
-    "dur": 2,
-    "args": {"Sequence number": 3, "Fwd thread id": 0, "External id": 11, "Input Dims": [[2, 3]], "odd": {}},
-}
-
-
-@pytest.mark.parametrize("name", ["t.json", "t.json.gz"])
-def test_events_are_typed(tmp_path, name):
-    path = tmp_path / name
-    content = '{"traceEvents": [%s, {"ph": "M", "name": "process_name", "pid": "Spans", "args": {"name": "x"}}]}'
-    text = json.dumps(ADDMM).encode()
-    whole = content.encode() % text
-    path.write_bytes(gzip.compress(whole) if name.endswith("gz") else whole)
-    op, meta = read_events(path)
-    assert (op.ts_ns, op.dur_ns, op.end_ns) == (1694128200000123500, 2000, 1694128200000125500)
-    assert (op.sequence, op.forward_thread, op.external_id, op.input_dims) == (3, 0, 11, [[2, 3]])
-    assert (meta.ph, meta.pid, meta.ts_ns, meta.correlation) == ("M", "Spans", 0, None)
-
-
-def test_a_bare_list_and_odd_arguments(tmp_path):
-    path = tmp_path / "t.json"
-    odd = {"ph": "X", "name": "k", "ts": 1, "args": {"correlation": "12", "stream": "null", "bytes": None}}
-    path.write_text(json.dumps([odd]))
-    (event,) = read_events(path)
-    assert (event.correlation, event.bytes, event.stream) == (12, None, "null")
-
-
-@pytest.mark.parametrize(
-    ("content", "what"),
-    [
-        (b'{"traceEvents": [{"ph": "X"', "no complete JSON"),
-        (b"", "no complete JSON"),
-        (b'{"events": []}', "no Chrome trace"),
-        (b'{"traceEvents": [{"ts": "soon"}]}', "no number"),
-        (gzip.compress(b'{"traceEvents": []}')[:-9], "damaged gzip"),
-        (b"\x1f\x8bxx", "damaged gzip"),
-    ],
-)
-def test_damage_is_named(tmp_path, content, what):
-    path = tmp_path / "t.json"
-    path.write_bytes(content)
-    with pytest.raises(TraceError, match=what) as caught:
-        read_events(path)
-    assert str(path) in str(caught.value)
-
-
-def test_an_absent_file(tmp_path):
-    with pytest.raises(TraceError, match="No such file"):
-        read_events(tmp_path / "none.json")
-
-
-def event(name, start, dur, cat="cpu_op", tid=1, **more):
-    return Event(name=name, cat=cat, ph="X", pid=1, tid=tid, ts_ns=start, dur_ns=dur, **more)
-
-
-def mark(name, start, dur):
-    return event(name, start, dur, cat="user_annotation")
+from profiles.trace.columns import Category
+from profiles.trace.nesting import Nesting
+from profiles.trace.reader import read_trace
+from profiles.trace.stages import stage_times
+from tests.traces import event, mark, trace_of
 
 
 def node(name, start, dur, sequence=None, tid=1):
@@ -107,11 +20,11 @@ def node(name, start, dur, sequence=None, tid=1):
 
 
 def test_nesting():
-    nesting = Nesting([mark("inner", 2, 3), mark("outer", 0, 10), mark("later", 5, 2)])
-    assert nesting.parents == [-1, 0, 0]
-    assert nesting.own_ns() == [5, 3, 2]
-    names = [e.name if (e := nesting.innermost(t)) else None for t in (0, 3, 5, 8, 10, -1)]
-    assert names == ["outer", "inner", "later", "outer", None, None]
+    nesting = Nesting(np.array([0, 2, 5]), np.array([10, 5, 7]))
+    assert nesting.parents.tolist() == [-1, 0, 0]
+    assert nesting.own_ns().tolist() == [5, 3, 2]
+    assert nesting.innermost(np.array([0, 3, 5, 8, 10, -1])).tolist() == [0, 1, 2, 0, -1, -1]
+    assert Nesting(np.array([0, 5]), np.array([10, 20])).own_ns().tolist() == [5, 15]
 
 
 CPU_STEP = [
@@ -129,7 +42,7 @@ CPU_STEP = [
 
 
 def test_backward_time_goes_to_the_stage_of_its_forward_op():
-    times = stage_times(CPU_STEP, ["embedding", "top_mlp", "optimizer", "loss"])
+    times = stage_times(trace_of(CPU_STEP), ["embedding", "top_mlp", "optimizer", "loss"])
     expected = {
         "embedding": (20e-9, 30e-9),
         "top_mlp": (10e-9, 12e-9),
@@ -150,10 +63,10 @@ def test_a_sequence_number_used_again_means_the_latest_earlier_op():
         node("BmmBackward0", 1021, 10, sequence=5),
         node("UnknownBackward0", 1033, 2, sequence=99),
     ]
-    both = stage_times([*later, *CPU_STEP], ["embedding", "interaction"])
+    both = stage_times(trace_of([*later, *CPU_STEP]), ["embedding", "interaction"])
     assert both.stages["interaction"] == pytest.approx((5e-9, 5e-9))
     assert both.stages["embedding"] == pytest.approx((10e-9, 15e-9))
-    last = stage_times([*later, *CPU_STEP], ["interaction"], steps=1)
+    last = stage_times(trace_of([*later, *CPU_STEP]), ["interaction"], steps=1)
     assert last.stages == {"interaction": pytest.approx((10e-9, 10e-9)), "backward": pytest.approx((0.0, 10e-9))}
 
 
@@ -173,14 +86,14 @@ def test_gpu_time_is_found_by_correlation():
         event("stray", 110, 10, cat="gpu_memset", tid="stream 7", correlation=3),
         event("outside", 510, 99, cat="kernel", tid="stream 7", correlation=4),
     ]
-    times = stage_times(events, ["embedding"])
+    times = stage_times(trace_of(events), ["embedding"])
     assert times.stages["embedding"] == pytest.approx((40e-9, 50e-9))
     assert times.coverage_frac == pytest.approx(0.9)
 
 
 def test_a_trace_without_steps():
     with pytest.raises(ValueError, match="step"):
-        stage_times([mark("embedding", 0, 5)], ["embedding"])
+        stage_times(trace_of([mark("embedding", 0, 5)]), ["embedding"])
 
 
 CAPTURE = """
@@ -224,7 +137,7 @@ STAGES = ["embedding", "bottom_mlp", "interaction", "top_mlp", "loss", "optimize
 def captured(path):
     # A process of its own: the profiler keeps threads and hooks in whoever uses it.
     subprocess.run([sys.executable, "-c", CAPTURE, str(path)], check=True, capture_output=True, timeout=120)
-    return stage_times(read_events(path), STAGES)
+    return stage_times(read_trace(path), STAGES)
 
 
 def test_a_real_model_is_captured_and_taken_apart(tmp_path):
@@ -255,6 +168,7 @@ def test_capture_in_this_process(tmp_path):
     path = tmp_path / "t.json"
     capture(step, path, steps=2, warmup=1)
     assert len(calls) == 4
-    assert sum(e.name == "step" and e.cat == "user_annotation" for e in read_events(path)) == 2
+    trace = read_trace(path)
+    assert sum(trace.text(row) == "step" for row in trace.rows(Category.ANNOTATION)) == 2
     with pytest.raises(ValueError, match="path"):
         capture(step, tmp_path / "t.txt")

@@ -1,0 +1,112 @@
+"""inspect: traces to tables, one JSON document, or CSV. No torch."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+from rich.progress import Progress
+
+from bench.commands.output import print_json, print_table, stderr
+from bench.errors import UsageError
+from bench.inspection.inspecting import inspect_set, inspect_trace
+from bench.inspection.result import Inspection
+from bench.inspection.tables import Row, flat, tables
+from profiles.trace.reader import read_trace
+from profiles.trace.windows import POLICIES, Policy
+
+SHOW_PROGRESS_BYTES = 20_000_000
+_PATTERNS = ("*.pt.trace.json*", "*.json", "*.json.gz")
+
+
+class InspectOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """The flags of `inspect`."""
+
+    traces: list[Path]
+    window: str
+    as_json: bool
+    csv: Path | None
+
+
+def run_inspect(options: InspectOptions) -> None:
+    """Inspect the traces and print what was asked for."""
+    if options.window not in POLICIES:
+        raise UsageError(f"--window {options.window!r} is unknown; choose one of {', '.join(POLICIES)}")
+    policy: Policy = next(p for p in POLICIES if p == options.window)
+    paths = trace_files(options.traces)
+    found = inspect_set([_inspect(path, policy) for path in paths]).traces
+    if options.csv is not None:
+        _write_csv(options.csv, flat(found))
+    if options.as_json:
+        print_json(found[0] if len(found) == 1 else inspect_set(found))
+    elif options.csv is None:
+        for one in found:
+            _print(one)
+
+
+def trace_files(given: Sequence[Path]) -> list[Path]:
+    """Files as they are; of a folder, its traces by name. UsageError where a folder holds none."""
+    paths: list[Path] = []
+    for path in given:
+        paths += _in_folder(path) if path.is_dir() else [path]
+    return list(dict.fromkeys(paths))
+
+
+def _in_folder(folder: Path) -> list[Path]:
+    for pattern in _PATTERNS:
+        found = sorted(p for p in folder.glob(pattern) if p.name.endswith((".json", ".json.gz")) and p.is_file())
+        if found:
+            return found
+    raise UsageError(f"{folder} holds no trace (.json or .json.gz); name the files, or capture one with torch.profiler")
+
+
+def _inspect(path: Path, policy: Policy) -> Inspection:
+    """Read with a progress bar where that takes a while."""
+    if not path.is_file() or path.stat().st_size < SHOW_PROGRESS_BYTES:
+        return inspect_trace(read_trace(path), policy)
+    with Progress(console=stderr(), transient=True) as progress:
+        task = progress.add_task(f"reading {path.name}", total=1.0)
+        trace = read_trace(path, progress=lambda done: progress.update(task, completed=done))
+    return inspect_trace(trace, policy)
+
+
+def _print(found: Inspection) -> None:
+    rank = "" if found.rank is None else f" (rank {found.rank})"
+    print(f"{found.file}{rank}\ndata quality: {found.quality.line}\n{_window(found)}")
+    for table in tables(found):
+        print_table(table.title, table.columns, table.rows, right=range(1, len(table.columns)))
+
+
+def _window(found: Inspection) -> str:
+    seen = found.window
+    if seen.start_us is None or seen.end_us is None:
+        return f"window: {seen.policy}, nothing dropped"
+    length_ms = (seen.end_us - seen.start_us) / 1000
+    counted = "1 step" if seen.steps == 1 else f"{seen.steps} steps"
+    return f"window: {seen.policy}, {counted}, {length_ms:,.3f} ms from {seen.start_us / 1000:,.3f} ms on"
+
+
+def _write_csv(target: Path, files: Mapping[str, Sequence[Row]]) -> None:
+    """All tables into a folder, or the kernels (host ops where there are none) into one file."""
+    try:
+        if target.suffix == ".csv":
+            _write(target, files.get("kernels") or files.get("ops") or [])
+            return
+        target.mkdir(parents=True, exist_ok=True)
+        for name, rows in files.items():
+            _write(target / f"{name}.csv", rows)
+    except OSError as error:
+        raise UsageError(
+            f"--csv {target}: cannot be written ({error.strerror}); name another file or folder"
+        ) from error
+    stderr().print(f"written: {target}", markup=False, soft_wrap=True)
+
+
+def _write(path: Path, rows: Sequence[Row]) -> None:
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)

@@ -1,0 +1,40 @@
+"""Copies and memsets by direction: how much, how long, how fast. Bandwidth is bytes over time, no mean of rates."""
+
+from __future__ import annotations
+
+import msgspec
+import numpy as np
+
+from profiles.trace.columns import NONE
+from profiles.trace.gpu import GpuWork, Kind
+
+
+class Copies(msgspec.Struct, frozen=True, kw_only=True):
+    """The copies of one name. Bytes and rate are None where no copy says its size, as on ROCm."""
+
+    events: int
+    sum_ns: int
+    bytes_unknown: int
+    bytes: int | None
+    bytes_per_s: float | None
+
+
+def copies(work: GpuWork) -> dict[str, Copies]:
+    """By the profiler's name, which says the direction: 'Memcpy HtoD (Pinned -> Device)'."""
+    moved = work.only(np.isin(work.kind, (Kind.MEMCPY, Kind.MEMSET)))
+    names = work.trace.name[moved.rows]
+    return {work.trace.names[code]: _copies(moved.only(names == code)) for code in np.unique(names).tolist()}
+
+
+def _copies(moved: GpuWork) -> Copies:
+    sizes = moved.trace.bytes[moved.rows].astype(np.int64)
+    known = sizes != NONE
+    total = int(sizes[known].sum()) if known.any() else None
+    known_ns = int(moved.durs_ns[known].sum())
+    return Copies(
+        events=len(moved),
+        sum_ns=int(moved.durs_ns.sum()),
+        bytes_unknown=int(np.count_nonzero(~known)),
+        bytes=total,
+        bytes_per_s=total / known_ns * 1e9 if total is not None and known_ns else None,
+    )
