@@ -45,6 +45,8 @@ COVERAGE_LOOKUPS = 3
 """Past this many lookups per table row nearly every row has been touched: more inputs touch nothing new."""
 GENERATE_LOOKUPS_PER_S = 7e6
 """Lookups drawn, counted and converted per second of measuring time, so that inputs never take longer than timing."""
+GENERATE_TABLE_S = 1e-4
+"""What one table of one batch costs however few its lookups: generators, views, counting. Small batches are this."""
 MAX_INPUT_BYTES = 2 * 2**30
 MIN_LAUNCHES_PER_REPEAT = 20
 PROBED_ROWS = 1000
@@ -323,7 +325,8 @@ def num_batches(request: Request) -> int:
     batch_bytes = 2 * 8 * lookups + 4 * case.batch_size * (spec.num_dense + 1)
     # A precise case may stop after the least number of repeats, long before its budget is used.
     surely_s = min(limits.budget_s, limits.min_repeats * limits.min_repeat_s)
-    affordable = min(MAX_INPUT_BYTES / batch_bytes, surely_s * GENERATE_LOOKUPS_PER_S / lookups)
+    batch_s = lookups / GENERATE_LOOKUPS_PER_S + GENERATE_TABLE_S * (len(spec.tables) + 1)
+    affordable = min(MAX_INPUT_BYTES / batch_bytes, surely_s / batch_s)
     return max(2, min(enough, covering, int(affordable)))
 
 

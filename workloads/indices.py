@@ -114,11 +114,17 @@ def bijection(num_rows: int, seed: tuple[int, ...]) -> tuple[int, int]:
     a is near the golden section of num_rows, which keeps any run of ranks far apart; very large tables take the
     largest factor that cannot overflow.
     """
+    return _bijection(num_rows, seed[:2])
+
+
+@functools.lru_cache(maxsize=1 << 14)
+def _bijection(num_rows: int, seed: tuple[int, ...]) -> tuple[int, int]:
+    """Asked for in every block of a table, and always the same."""
     limit = (2**63 - 1) // num_rows - 1
     factor = max(1, min(int(num_rows * 0.6180339887498949), limit))
     while math.gcd(factor, num_rows) != 1:
         factor -= 1
-    shift = int(np.random.Generator(np.random.SFC64([*seed[:2], 0, _BIJECTION])).integers(num_rows))
+    shift = int(np.random.Generator(np.random.SFC64([*seed, 0, _BIJECTION])).integers(num_rows))
     return factor, shift
 
 

@@ -19,6 +19,8 @@ from workloads.spec import REPLAY, TableSpec, unknown
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
+_UNUSED = np.random.Generator(np.random.SFC64(0))
+
 
 class Law(NamedTuple):
     """draw(generator, table, batch_size): lengths (B,). mass(table, lengths): the probability that a length is at most
@@ -32,6 +34,9 @@ def draw_lengths(table: TableSpec, seed: tuple[int, ...], batch_size: int) -> In
     """Lengths (B,) of the table's bags, mean `pooling_factor`. Raises SpecError for an unknown law."""
     if table.lengths not in LAWS:
         raise unknown("lengths", table.lengths, names())
+    if table.lengths == "fixed":
+        # Making a generator takes longer than filling a small batch.
+        return _fixed(_UNUSED, table, batch_size)
     return LAWS[table.lengths].draw(np.random.Generator(np.random.SFC64(list(seed))), table, batch_size)
 
 
