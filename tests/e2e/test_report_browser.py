@@ -11,7 +11,7 @@ import pytest
 
 from bench import plots
 from bench.report import write_report
-from tests import sample_records
+from tests import sample_records, sample_structure, sample_trials
 from tests.devtools import Page, browser_path, chromium_page
 
 pytestmark = [
@@ -77,6 +77,20 @@ def test_every_image_is_there_and_described(opened: Page) -> None:
         assert image["natural"] > 0
         assert image["width"] > 200
         assert len(image["alt"]) > 30
+
+
+def test_sections_fit_every_view(page: Page, tmp_path: Path) -> None:
+    found = sample_structure.records()
+    trials = sample_trials.trials(sample_trials.PLANTED, sample_trials.CONTROL)
+    path = write_report(tmp_path / "report.html", sample_records.manifest(found), found, trials=trials)
+    for width, dark in VIEWS:
+        page.open(path.as_uri(), width=width, dark=dark)
+        assert page.evaluate(TOO_WIDE) == []
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        titles = page.evaluate("[...document.querySelectorAll('h2')].map(h => h.textContent)")
+        assert titles[1:4] == ["The claims", "Cost against the number of features", "Quality against cost"]
+        assert page.evaluate("[...document.images].every(i => i.naturalWidth > 0 && i.alt.length > 30)")
+        assert page.named("Runtime.exceptionThrown") == []
 
 
 def test_names_stay_text(opened: Page) -> None:
