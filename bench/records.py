@@ -11,6 +11,7 @@ from typing import Literal
 import msgspec
 
 from profiles.machine import Machine
+from workloads.executions import Graphs
 from workloads.spec import ModelSpec
 from workloads.work import Work
 
@@ -18,7 +19,8 @@ SCHEMA_VERSION = 1
 
 Phase = Literal["forward", "train_step"]
 CacheMode = Literal["rotated", "hot", "cold"]
-Execution = Literal["eager"]
+Execution = Literal["eager", "compile", "cuda_graph"]
+Placement = Literal["device", "managed", "managed_caching", "host"]
 Dtype = Literal["float32", "bfloat16", "float16"]
 Allocator = Literal["pinned", "default"]
 
@@ -44,14 +46,26 @@ class Case(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     allocator: Allocator = "pinned"
     huge_pages: bool = True
     seed: int = 0
+    placement: Placement = "device"
+    cache_load_factor: float = 0.2
+    tf32: bool = False
 
     def key(self) -> str:
         """Identity of the case: readable words and a hash of every field."""
-        digest = hashlib.sha256(msgspec.json.encode(self, order="deterministic")).hexdigest()[:8]
+        digest = hashlib.sha256(msgspec.json.encode(self._identity(), order="deterministic")).hexdigest()[:8]
         if self.model is None:
             return f"{(self.code or 'code').rpartition(':')[2]}-{digest}"
         phase = "train" if self.phase == "train_step" else "fwd"
         return f"{self.model.name}-{_shape(self.model)}-{self.backend}-{phase}-b{self.batch_size}-{digest}"
+
+    def _identity(self) -> dict[str, object]:
+        """Every field; those that came later only where they say something, so that older keys stay what they were."""
+        plain: dict[str, object] = msgspec.to_builtins(self)
+        defaults = msgspec.to_builtins(Case())
+        return {name: value for name, value in plain.items() if name not in LATER or value != defaults[name]}
+
+
+LATER = ("placement", "cache_load_factor", "tf32")
 
 
 def _shape(model: ModelSpec) -> str:
@@ -73,8 +87,8 @@ def _short(number: int) -> str:
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """How a case ended: `ok`, `skipped` (never started; `reason` says why) or `failed`.
 
-    `kind` for failures: error, wrong_result, invariant, crash, timeout, out_of_memory. `signal` is the name of the
-    signal that ended the worker; `detail` the last lines it wrote (a traceback, for errors).
+    `kind` for failures: error, wrong_result, invariant, not_compiled, crash, timeout, out_of_memory. `signal` is the
+    name of the signal that ended the worker; `detail` the last lines it wrote (a traceback, for errors).
     """
 
     status: Literal["ok", "skipped", "failed"]
@@ -138,7 +152,11 @@ class StageTime(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TraceSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """What the profiled pass said. `path` is relative to the run folder; overhead = profiled step / timed step."""
+    """What the profiled pass said. `path` is relative to the run folder; overhead = profiled step / timed step.
+
+    `step_s` is wall time. On a GPU (`clock` device) the stages' times are those of their kernels, copies and fills,
+    their shares are of the timed step, and `coverage_frac` is the share of all device time that has a stage.
+    """
 
     path: str
     steps: int
@@ -146,6 +164,7 @@ class TraceSummary(msgspec.Struct, frozen=True, kw_only=True):
     overhead_ratio: float
     stages: dict[str, StageTime]
     coverage_frac: float
+    clock: Literal["host", "device"] = "host"
 
 
 class Channel(msgspec.Struct, frozen=True, kw_only=True):
@@ -163,8 +182,10 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
     times_s: mean step time of each repeat. event_times_s: the same by device events (CUDA), else empty.
     step_times_s: single steps (at most 20,000 kept, in order) for latency percentiles. started_s: start of each
     repeat relative to the first, which began at origin_s on the host's monotonic clock (telemetry shares it).
+    first_call_s: the first call of the step ever, compiling included where it is compiled. compile_s: every call that
+    compiled something, or warm-up and capture of a CUDA graph; None for eager.
     stopped_by: precision, time_budget or max_repeats. flags: what limits trust, as code words (not_steady,
-    imprecise, page_faults, bimodal, host_bound).
+    imprecise, page_faults, bimodal, host_bound, other_load, graph_breaks, recompiled).
     """
 
     times_s: tuple[float, ...]
@@ -193,14 +214,16 @@ class Costs(msgspec.Struct, frozen=True, kw_only=True):
     total_s: float
     build_s: float = 0.0
     inputs_s: float = 0.0
+    prepare_s: float = 0.0
     check_s: float = 0.0
     measure_s: float = 0.0
     trace_s: float = 0.0
 
     @property
     def fixed_s(self) -> float:
-        """Wall time beyond building tables and inputs, checking, measuring and tracing."""
-        return self.total_s - self.build_s - self.inputs_s - self.check_s - self.measure_s - self.trace_s
+        """Wall time beyond building tables and inputs, compiling, checking, measuring and tracing."""
+        before_s = self.build_s + self.inputs_s + self.prepare_s + self.check_s
+        return self.total_s - before_s - self.measure_s - self.trace_s
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
@@ -218,6 +241,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     inputs: InputStats | None = None
     settings: Settings | None = None
     check: Check | None = None
+    graphs: Graphs | None = None
     trace: TraceSummary | None = None
     telemetry: tuple[Channel, ...] = ()
     costs: Costs | None = None

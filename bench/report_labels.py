@@ -20,6 +20,8 @@ WORDS = {
     "threads": "threads",
     "seed": "seed",
     "exponent": "s",
+    "cache_load": "cache load",
+    "tf32": "tf32",
 }
 TITLES = {
     "rows": "rows per table",
@@ -29,6 +31,7 @@ TITLES = {
     "pooling": "pooling factor",
     "threads": "threads",
     "cache": "cache mode",
+    "cache_load": "cache load factor",
 }
 PHASES = {"forward": "forward", "train_step": "train"}
 
@@ -53,6 +56,10 @@ def axes_of(case: Case) -> Axes:
     }
     if case.phase == "train_step":
         found["optimizer"] = case.optimizer
+    if case.device != "cpu":
+        found |= {"placement": case.placement, "tf32": case.tf32}
+    if case.placement == "managed_caching":
+        found["cache_load"] = case.cache_load_factor
     return found
 
 

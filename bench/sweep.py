@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import hashlib
 import subprocess
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -133,10 +134,13 @@ class Runner:
     def _measured(self, planned: Planned) -> Record:
         case, started_at = planned.case, now()
         server = self._pool.server(environment_of(case))
-        with Watch(case.device, self._observer.phase) as watch:
-            ending = server.run(
-                "bench.harness:run_case", self._request(planned), watch, self._manifest.limits.timeout_s
-            )
+        # Compiler caches of the case; removed here, since a killed worker cannot.
+        with (
+            tempfile.TemporaryDirectory(prefix="dlrm-bench-") as scratch,
+            Watch(case.device, self._observer.phase, self._manifest.machine.pci(case.device)) as watch,
+        ):
+            request = self._request(planned, scratch)
+            ending = server.run("bench.harness:run_case", request, watch, self._manifest.limits.timeout_s)
         if watch.result is None or ending.kind != "ok":
             return self._record(case, _failure(ending, watch.phase), started_at)
         result = watch.result
@@ -150,17 +154,25 @@ class Runner:
             inputs=result.inputs,
             settings=result.settings,
             check=result.check,
+            graphs=result.graphs,
             trace=result.trace,
             costs=msgspec.structs.replace(result.costs, total_s=watch.elapsed_s),
             telemetry=channels,
         )
         return self._invariants(record)
 
-    def _request(self, planned: Planned) -> Request:
+    def _request(self, planned: Planned, scratch: str) -> Request:
         case = planned.case
         trace = self._dir.resolve() / store.TRACES / f"{case.key()}.pt.trace.json.gz"
-        llc_bytes = self._manifest.machine.llc_bytes(case.device)
-        return Request(case=case, limits=self._manifest.limits, llc_bytes=llc_bytes, trace_path=str(trace))
+        # Tables in host memory are looked up by the CPU, through its caches.
+        llc_bytes = self._manifest.machine.llc_bytes("cpu" if case.placement == "host" else case.device)
+        return Request(
+            case=case,
+            limits=self._manifest.limits,
+            llc_bytes=llc_bytes,
+            trace_path=str(trace),
+            scratch=scratch,
+        )
 
     def _invariants(self, record: Record) -> Record:
         broken = violations(record, self._manifest.machine)
@@ -193,8 +205,8 @@ def _failure(ending: Ending, phase: str) -> Outcome:
     kind = ending.kind
     reason = ending.reason or "the worker ended without a result"
     refused = reason.partition("SpecError: ")[2]
-    if kind == "error" and phase == "build" and refused:
-        # A combination that the backend says it cannot build has not failed: it was never there.
+    if kind == "error" and phase in ("build", "prepare") and refused:
+        # A combination that the backend or the execution refuses has not failed: it was never there.
         return Outcome(status="skipped", reason=refused)
     if kind in ("ok", "error"):
         kind = _kind_of(reason)
@@ -208,6 +220,8 @@ def _kind_of(reason: str) -> str:
         return "wrong_result"
     if "InvariantError" in reason:
         return "invariant"
+    if "ExecutionError" in reason:
+        return "not_compiled"
     if "MemoryError" in reason or "not enough memory" in reason or "out of memory" in reason.lower():
         return "out_of_memory"
     return "error"

@@ -47,8 +47,8 @@ class Annotated(nn.Module):
         return [p for m in self.dense_modules() for p in m.parameters()]
 
 
-def set_tracing(model: Annotated, on: bool) -> None:
-    """Annotate the stages with torch.profiler.record_function (on) or not at all (off)."""
+def set_tracing(model: Any, on: bool) -> None:
+    """Annotate the stages of a model, or of what an execution made of it, with record_function (on) or not at all."""
     model.annotate = torch.profiler.record_function if on else silent
 
 

@@ -30,7 +30,7 @@ from torch.nn import functional
 from workloads.batch import Batch, TableInput
 from workloads.layers import Annotated
 from workloads.spec import TableSpec
-from workloads.steps import ModelBundle, Prepared, Step, make_step, zero_grad
+from workloads.steps import ModelBundle, Prepared, Step, make_step, refresh, zero_grad
 from workloads.work import is_training
 
 Floats = NDArray[np.float64]
@@ -208,7 +208,7 @@ def _check_train(
     dense_before = [p.detach().clone() for p in bundle.model.dense_parameters()]
     table_rate = _table_rate(bundle, upstream)
     dense_rate = 1.0 / max([float(g.abs().max()) for g in expected_dense] + [1e-30])
-    with _rates(bundle, table_rate, dense_rate):
+    with _rates(bundle, table_rate, dense_rate, step):
         step(inputs)
     found += _check_tables(bundle, parts, upstream, table_rate)
     found += _check_dense(bundle, dense_before, expected_dense, dense_rate)
@@ -269,13 +269,15 @@ def _restore(bundle: ModelBundle, parts: list[Touched], dense_before: list[Tenso
 
 
 @contextmanager
-def _rates(bundle: ModelBundle, table_rate: float, dense_rate: float) -> Iterator[None]:
-    """Learning rates for the check, the bundle's own afterwards."""
+def _rates(bundle: ModelBundle, table_rate: float, dense_rate: float, step: Step) -> Iterator[None]:
+    """Learning rates for the check, the bundle's own afterwards; the step is told of both."""
     _set_rates(bundle, table_rate, dense_rate)
+    refresh(step)
     try:
         yield
     finally:
         _set_rates(bundle, bundle.learning_rate, bundle.learning_rate)
+        refresh(step)
 
 
 def _set_rates(bundle: ModelBundle, table_rate: float, dense_rate: float) -> None:

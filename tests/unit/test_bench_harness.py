@@ -33,7 +33,7 @@ def run(case: Request) -> tuple[Result, list[str]]:
 @pytest.mark.parametrize("phase", ["forward", "train_step"])
 def test_a_case_is_checked_before_it_is_timed(phase: str) -> None:
     result, order = run(request(phase=phase, batch_size=8))
-    assert order == ["build", "inputs", "check", "measure", "measuring", "measured", "trace", "result"]
+    assert order == ["build", "inputs", "prepare", "check", "measure", "measuring", "measured", "trace", "result"]
     assert result.check is not None
     assert 0 <= result.check.max_error <= result.check.tolerance
     assert result.settings.grad_mode == (phase == "train_step")

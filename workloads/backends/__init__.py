@@ -35,8 +35,12 @@ class Backend(Protocol):
         dtype: torch.dtype,
         optimizer: str | None,
         learning_rate: float,
+        **unified: Any,
     ) -> Embedding:
-        """The module with unfilled fp32 tables and pooled output in `dtype`. Raises SpecError."""
+        """The module with unfilled fp32 tables and pooled output in `dtype`. Raises SpecError.
+
+        `unified` is `placement` and `cache_load_factor`, given only to files whose PLACEMENTS offer unified memory.
+        """
 
 
 def names() -> list[str]:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from workloads.pooling import Embedding
 
+PLACEMENTS = tbe.PLACEMENTS
 ROW_TYPES = ("float32", "float16", "int8", "int4")
 
 
@@ -27,10 +28,18 @@ def available(device: str, phase: str, optimizer: str = "sgd") -> str | None:
 
 
 def build(
-    tables: tuple[TableSpec, ...], *, device: str, dtype: torch.dtype, optimizer: str | None, learning_rate: float
+    tables: tuple[TableSpec, ...],
+    *,
+    device: str,
+    dtype: torch.dtype,
+    optimizer: str | None,
+    learning_rate: float,
+    placement: str = "device",
+    cache_load_factor: float = 0.2,
 ) -> Embedding:
     """Module over `tables`; unfilled rows in their `row_type` on `device`. Raises SpecError."""
-    from workloads import tbe_int_module
+    from workloads import tbe_int_module, tbe_module
 
     tbe.refuse_odd_dims(tables)
-    return tbe_int_module.IntTables(tables, device=device, dtype=dtype)
+    storage = tbe_module.Storage(placement, cache_load_factor)
+    return tbe_int_module.IntTables(tables, device=device, dtype=dtype, storage=storage)
