@@ -18,7 +18,7 @@ from bench import stats
 from bench.records import Channel, Measurement, Record
 from profiles.machine import Ceilings, Machine
 from profiles.roofline import gather_roof, gemm_roof, stream_roof
-from workloads.work import StageWork
+from workloads.work import StageWork, line_bytes
 
 Value = float | tuple[float, float] | None
 Formula = Callable[[Record, Machine], Value]
@@ -146,7 +146,8 @@ def stage_roof(record: Record, stage: str, work: StageWork, ceilings: Ceilings) 
     assert record.work is not None
     gathers = stage == "embedding" and record.work.row_bytes > 0 and bool(ceilings.gather)
     if gathers:
-        rate = gather_roof(ceilings, round(record.work.row_bytes), work.working_set_bytes)
+        # Compulsory bytes are whole cache lines, so the ceiling is that of rows which fill theirs.
+        rate = gather_roof(ceilings, line_bytes(round(record.work.row_bytes)), work.working_set_bytes)
     else:
         rate = stream_roof(ceilings, work.working_set_bytes)
     moving_s = work.bytes_compulsory / rate if rate else 0.0

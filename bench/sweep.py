@@ -7,6 +7,7 @@ import hashlib
 import subprocess
 import tempfile
 from collections.abc import Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,6 +26,7 @@ from profiles.machine import Machine
 
 ROOT = Path(__file__).parent.parent
 OTHER_LOAD_CPUS = 0.2
+NO_MEMORY = ("MemoryError", "not enough memory", "can't allocate memory", "Cannot allocate memory")
 CODE_PACKAGES = ("bench", "workloads", "profiles")
 
 
@@ -67,8 +69,6 @@ def commit() -> str | None:
 
 def new_manifest(name: str, cases: Sequence[Case], limits: Limits, machine: Machine, argv: Sequence[str]) -> Manifest:
     """The manifest of a run that starts now."""
-    from importlib.metadata import version
-
     return Manifest(
         schema_version=SCHEMA_VERSION,
         name=name,
@@ -79,8 +79,16 @@ def new_manifest(name: str, cases: Sequence[Case], limits: Limits, machine: Mach
         machine=machine,
         commit=commit(),
         code_digest=code_digest(),
-        version=version("dlrm-bench"),
+        version=own_version(),
     )
+
+
+def own_version() -> str:
+    """The installed version; 'not installed' where the program runs from its source folder alone."""
+    try:
+        return metadata.version("dlrm-bench")
+    except metadata.PackageNotFoundError:
+        return "not installed"
 
 
 def now() -> str:
@@ -222,6 +230,6 @@ def _kind_of(reason: str) -> str:
         return "invariant"
     if "ExecutionError" in reason:
         return "not_compiled"
-    if "MemoryError" in reason or "not enough memory" in reason or "out of memory" in reason.lower():
+    if any(words in reason for words in NO_MEMORY) or "out of memory" in reason.lower():
         return "out_of_memory"
     return "error"

@@ -38,6 +38,8 @@ Floats = NDArray[np.float64]
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float16: 1e-2}
 GRADIENT_TOLERANCE = {torch.float32: 1e-2, torch.bfloat16: 0.25, torch.float16: 0.25}
 ROW_TOLERANCE = 1e-5
+TF32_TOLERANCE = 1e-2
+TF32_GRADIENT_TOLERANCE = 0.1
 CHECK_RATE = 0.05
 ADAGRAD_EPS = 1e-8
 
@@ -162,16 +164,26 @@ def check(bundle: ModelBundle, batch: Batch, step: Step | None = None) -> Checke
 def _check_forward(
     bundle: ModelBundle, batch: Batch, inputs: Prepared, pooled: Floats, scale: Floats, step: Step
 ) -> Iterator[Checked]:
-    tolerance = TOLERANCE[bundle.dtype]
+    tolerance = TF32_TOLERANCE if _rounds_to_tf32(bundle) else TOLERANCE[bundle.dtype]
     with torch.no_grad():
         actual = _numpy(bundle.model.embedding(inputs.lookups))
     output = step(inputs)
-    yield Checked(_relative(actual - pooled, scale), tolerance, "pooled rows")
+    yield Checked(_relative(actual - pooled, scale), TOLERANCE[bundle.dtype], "pooled rows")
     if bundle.spec.variant == "embedding":
         yield Checked(_relative(_numpy(output) - pooled, scale), tolerance, "output")
         return
     logits, logit_scale = _logits(dense_copy(bundle.model), _dense_input(bundle, batch), torch.from_numpy(pooled))
     yield Checked(_relative(_numpy(output) - logits, logit_scale), tolerance, "logits")
+
+
+def _rounds_to_tf32(bundle: ModelBundle) -> bool:
+    """Whether matrix products of float32 round their inputs to 10 bits of fraction, as float16 has."""
+    rounds = torch.get_float32_matmul_precision() != "highest"
+    return rounds and bundle.device.type == "cuda" and bundle.dtype == torch.float32
+
+
+def _gradient_tolerance(bundle: ModelBundle) -> float:
+    return TF32_GRADIENT_TOLERANCE if _rounds_to_tf32(bundle) else GRADIENT_TOLERANCE[bundle.dtype]
 
 
 def _logits(twin: Annotated, dense: Tensor, pooled: Tensor) -> tuple[Floats, Floats]:
@@ -203,7 +215,7 @@ def _check_train(
 ) -> list[Checked]:
     expected_pooled, expected_dense = train_reference(bundle, batch, pooled)
     upstream = _actual_upstream(bundle, inputs)
-    wide = GRADIENT_TOLERANCE[bundle.dtype]
+    wide = _gradient_tolerance(bundle)
     found = [Checked(_l2(upstream - expected_pooled.numpy(), expected_pooled.numpy()), wide, "gradient of pooled rows")]
     dense_before = [p.detach().clone() for p in bundle.model.dense_parameters()]
     table_rate = _table_rate(bundle, upstream)
@@ -247,7 +259,7 @@ def _check_tables(bundle: ModelBundle, parts: list[Touched], upstream: Floats, r
 
 def _check_dense(bundle: ModelBundle, before: list[Tensor], gradients: list[Tensor], rate: float) -> Iterator[Checked]:
     names = [name for name, _ in bundle.model.named_parameters() if not name.startswith("embedding.")]
-    wide, eps = GRADIENT_TOLERANCE[bundle.dtype], torch.finfo(bundle.dtype).eps
+    wide, eps = _gradient_tolerance(bundle), torch.finfo(bundle.dtype).eps
     moved = zip(names, bundle.model.dense_parameters(), before, gradients, strict=True)
     for name, parameter, old, gradient in moved:
         change = rate * gradient.numpy()

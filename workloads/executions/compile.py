@@ -115,12 +115,13 @@ def mark_dynamic(inputs: Sequence[Prepared]) -> int:
 
 def _named_errors(step: Step) -> Step:
     """The same step; what torch's compiler raises comes as ExecutionError with its first line."""
-    from torch._dynamo.exc import TorchDynamoException
+    from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException
+    from torch._inductor.exc import CppCompileError
 
     def named(item: Any) -> Any:
         try:
             return step(item)
-        except TorchDynamoException as error:
+        except (TorchDynamoException, FailOnRecompileLimitHit, CppCompileError) as error:
             raise ExecutionError(f"torch.compile: {type(error).__name__}: {_first_line(str(error))}") from error
 
     return named
@@ -147,9 +148,12 @@ def counted(notes: tuple[str, ...]) -> Graphs:
 
 
 def version_of(compile_id: str) -> int:
-    """0 for the first version of a function, 1 for its first recompile: dynamo writes '3/1' (frame 3, version 1)."""
-    found = re.search(r"(\d+)/(\d+)", compile_id.rpartition("!")[2])
-    return int(found[2]) if found else 0
+    """0 for the first version of a function, 1 for its first recompile: dynamo writes '3/1' (frame 3, version 1).
+
+    Tries of one version are numbered behind it ('3/1_2'), graphs of compiled autograd before it ('!0/3/1').
+    """
+    found = re.search(r"/(\d+)(?:_\d+)?$", compile_id)
+    return int(found[1]) if found else 0
 
 
 def _break_reason(text: str) -> str:
