@@ -26,6 +26,7 @@ from bench.forkserver import Emit
 from bench.measuring import measure
 from bench.records import Case, Check, Costs, InputStats, Limits, Measurement, Settings, StageTime, TraceSummary
 from workloads import executions
+from workloads.describe import DTYPE_BYTES
 from workloads.executions import Graphs, Ready
 from workloads.spec import ModelSpec
 from workloads.work import STAGES, TableTouch, Work
@@ -159,7 +160,7 @@ def _run_model_in(scratch: Path, request: Request, emit: Emit) -> Result:
             raise WrongResultError(f"{check.what}: largest error {check.max_error:.3g}, tolerance {check.tolerance:g}")
     del made
     require_honest(bundle, step(inputs[0]))
-    work = models.count_work(spec, case.batch_size, case.phase, touches)
+    work = models.count_work(spec, case.batch_size, case.phase, touches, DTYPE_BYTES[case.dtype])
     with gc_off():
         with watch.part("measure"):
             measurement = _measure(step, inputs, request, emit)

@@ -52,7 +52,7 @@ class Case(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     def key(self) -> str:
         """Identity of the case: readable words and a hash of every field."""
-        digest = hashlib.sha256(msgspec.json.encode(self._identity(), order="deterministic")).hexdigest()[:8]
+        digest = hashlib.sha256(msgspec.json.encode(self._identity())).hexdigest()[:8]
         if self.model is None:
             return f"{(self.code or 'code').rpartition(':')[2]}-{digest}"
         phase = "train" if self.phase == "train_step" else "fwd"

@@ -310,7 +310,10 @@ def test_a_failed_capture_says_what_torch_said(monkeypatch: pytest.MonkeyPatch) 
 
     @contextmanager
     def refusing(graph: FakeGraph) -> Iterator[None]:
-        raise RuntimeError("CUDA error: operation not permitted when stream is capturing\nmore")
+        try:
+            raise RuntimeError("CUDA error: operation not permitted when stream is capturing\nmore")
+        finally:
+            raise RuntimeError("operation failed due to a previous error during capture")
         yield
 
     monkeypatch.setattr(torch.cuda, "graph", refusing)

@@ -113,7 +113,8 @@ class Captured:
             with torch.cuda.device(self._device), torch.cuda.graph(graph):
                 self._output = self._step(self._static)
         except RuntimeError as error:
-            first = str(error).strip().partition("\n")[0]
+            # Leaving a broken capture raises again and says less than what broke it.
+            first = str(error.__context__ or error).strip().partition("\n")[0]
             raise ExecutionError(f"the step could not be captured: {first}") from error
         self._graph = graph
 
