@@ -49,7 +49,7 @@ def test_a_case_takes_placement_and_load_factor_and_its_older_keys_stay() -> Non
     assert axes_of(managed)["cache_load"] == 0.1
     assert axes_of(managed)["placement"] == "managed_caching"
     assert "placement" not in axes_of(plain)
-    with pytest.raises(SpecError, match="cache_load_factor = 0.0 is not allowed; a number above 0"):
+    with pytest.raises(SpecError, match=r"cache_load_factor = 0\.0 is not allowed; a number above 0"):
         make_case("tiny", None, {"cache_load_factor": 0})
     with pytest.raises(SpecError, match=r"did you mean 'managed'\?"):
         make_case("tiny", None, {"placement": "manage"})
