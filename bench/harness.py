@@ -154,7 +154,7 @@ def _run_model_in(scratch: Path, request: Request, emit: Emit) -> Result:
         prepared = prepare(bundle, inputs, case.execution, scratch)
         step = prepared.ready.step
     with watch.part("check"):
-        checked = reference.check(bundle, made[0], step)
+        checked = reference.check(bundle, made[0], step, same_kernels=prepared.ready.same_kernels)
         check = Check(max_error=checked.max_error, tolerance=checked.tolerance, what=checked.what)
         if not checked.ok:
             raise WrongResultError(f"{check.what}: largest error {check.max_error:.3g}, tolerance {check.tolerance:g}")

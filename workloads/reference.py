@@ -38,6 +38,9 @@ Floats = NDArray[np.float64]
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float16: 1e-2}
 GRADIENT_TOLERANCE = {torch.float32: 1e-2, torch.bfloat16: 0.25, torch.float16: 0.25}
 ROW_TOLERANCE = 1e-5
+OTHER_ROW_TOLERANCE = {torch.float32: 1e-2, torch.bfloat16: 5e-2, torch.float16: 5e-2}
+"""For a step that rounds otherwise than eager, by whose gradient its rows are checked: a fused backward keeps more
+digits, and may let a pre-activation near zero pass its ReLU. A row updated wrongly is off by its whole update."""
 TF32_TOLERANCE = 1e-2
 TF32_GRADIENT_TOLERANCE = 0.1
 CHECK_RATE = 0.05
@@ -142,11 +145,11 @@ def updated_rows(rows: NDArray[np.float32], gradient: Floats, learning_rate: flo
     return gradient
 
 
-def check(bundle: ModelBundle, batch: Batch, step: Step | None = None) -> Checked:
+def check(bundle: ModelBundle, batch: Batch, step: Step | None = None, *, same_kernels: bool = True) -> Checked:
     """Run one real step of the bundle's phase and compare it; the worst comparison comes back.
 
-    `step` is what will be timed (default: make_step). After a train step's check the tables, dense parameters,
-    learning rates and optimizer state are put back.
+    `step` is what will be timed (default: make_step); `same_kernels` is whether it rounds as eager does. After a train
+    step's check the tables, dense parameters, learning rates and optimizer state are put back.
     """
     step = step or make_step(bundle)
     inputs = bundle.prepare(batch)
@@ -154,7 +157,8 @@ def check(bundle: ModelBundle, batch: Batch, step: Step | None = None) -> Checke
         parts = list(touched_tables(bundle, batch))
         pooled, scale = pooled_reference(parts)
         found = list(_check_forward(bundle, batch, inputs, pooled, scale, make_step(bundle, "forward")))
-        found += _check_train(bundle, batch, inputs, pooled, parts, step)
+        row_tolerance = ROW_TOLERANCE if same_kernels else OTHER_ROW_TOLERANCE[bundle.dtype]
+        found += _check_train(bundle, batch, inputs, pooled, parts, step, row_tolerance)
     else:
         pooled, scale = pooled_reference(touched_tables(bundle, batch))
         found = list(_check_forward(bundle, batch, inputs, pooled, scale, step))
@@ -211,7 +215,13 @@ def _logit_layers(twin: Annotated) -> list[nn.Module]:
 
 
 def _check_train(
-    bundle: ModelBundle, batch: Batch, inputs: Prepared, pooled: Floats, parts: list[Touched], step: Step
+    bundle: ModelBundle,
+    batch: Batch,
+    inputs: Prepared,
+    pooled: Floats,
+    parts: list[Touched],
+    step: Step,
+    row_tolerance: float,
 ) -> list[Checked]:
     expected_pooled, expected_dense = train_reference(bundle, batch, pooled)
     upstream = _actual_upstream(bundle, inputs)
@@ -222,7 +232,7 @@ def _check_train(
     dense_rate = 1.0 / max([float(g.abs().max()) for g in expected_dense] + [1e-30])
     with _rates(bundle, table_rate, dense_rate, step):
         step(inputs)
-    found += _check_tables(bundle, parts, upstream, table_rate)
+    found += _check_tables(bundle, parts, upstream, table_rate, row_tolerance)
     found += _check_dense(bundle, dense_before, expected_dense, dense_rate)
     _restore(bundle, parts, dense_before)
     return found
@@ -235,7 +245,9 @@ def _table_rate(bundle: ModelBundle, upstream: Floats) -> float:
     return CHECK_RATE / max(float(np.abs(upstream).max()), 1e-30)
 
 
-def _check_tables(bundle: ModelBundle, parts: list[Touched], upstream: Floats, rate: float) -> Iterator[Checked]:
+def _check_tables(
+    bundle: ModelBundle, parts: list[Touched], upstream: Floats, rate: float, tolerance: float
+) -> Iterator[Checked]:
     """Rows after the step against the update by the gradient `upstream` (B, sum of dims) that reached the tables."""
     ends = np.cumsum([t.dim for t in bundle.spec.tables])
     weights = bundle.model.embedding.table_weights()
@@ -252,7 +264,7 @@ def _check_tables(bundle: ModelBundle, parts: list[Touched], upstream: Floats, r
         largest = np.maximum(part.values.max(axis=1), -part.values.min(axis=1))
         yield Checked(
             _relative(error, largest[:, None] + rate * absolute),
-            ROW_TOLERANCE,
+            tolerance,
             f"updated rows of table {table.name!r}",
         )
 

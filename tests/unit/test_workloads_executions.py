@@ -137,6 +137,34 @@ def test_a_compiled_train_step_is_right_counted_and_traced(tmp_path: Path) -> No
     assert list((tmp_path / "inductor").rglob("*.so"))
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_step_with_rounding_of_its_own_is_still_caught_when_a_lookup_is_wrong(dtype: str) -> None:
+    """Gradients a little off pass, as a fused backward's do; a row that was updated for another one does not."""
+    bundle = steps.build_model(TINY, phase="train_step", dtype=dtype)
+    batch = make_batch(TINY, 32, 0)
+    step = steps.make_step(bundle)
+
+    def rounded(item: Any) -> Any:
+        output = step(item)
+        for weight in bundle.model.embedding.table_weights():
+            weight.copy_(weight * (1 + 1e-4))
+        return output
+
+    def wrong(item: Any) -> Any:
+        bags = item.lookups[0]
+        moved = bags.indices.clone()
+        moved[0] = (moved[0] + 1) % TINY.tables[0].num_rows
+        return step(item._replace(lookups=(bags._replace(indices=moved), *item.lookups[1:])))
+
+    before = [w.clone() for w in bundle.model.embedding.table_weights()]
+    for taken, alike, ok in ((rounded, True, False), (rounded, False, True), (wrong, False, False)):
+        for weight, old in zip(bundle.model.embedding.table_weights(), before, strict=True):
+            weight.copy_(old)
+        found = reference.check(bundle, batch, taken, same_kernels=alike)
+        assert found.ok == ok, found
+        assert "updated rows" in found.what or found.ok
+
+
 def test_breaks_are_counted_with_their_reasons(tmp_path: Path) -> None:
     """FBGEMM's CPU operators have no shapes for torch.compile (1.8): the model falls apart, and the record says so."""
     compiler()

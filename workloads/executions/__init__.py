@@ -49,6 +49,7 @@ class Ready:
 
     `annotated` is what layers.set_tracing acts on for a profiled pass; `stages` names annotations beside the model's
     own. `graphs()` says what has been made so far, None for eager. `lazy`: first calls compile, wrapping did not.
+    `same_kernels`: it runs eager's own kernels and so rounds as eager does.
     """
 
     step: Step
@@ -56,6 +57,7 @@ class Ready:
     graphs: Callable[[], Graphs | None] = lambda: None
     stages: tuple[str, ...] = ()
     lazy: bool = False
+    same_kernels: bool = True
 
 
 class Execution(Protocol):

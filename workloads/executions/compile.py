@@ -78,6 +78,7 @@ def wrap(bundle: ModelBundle, inputs: Sequence[Prepared], scratch: Path) -> Read
         graphs=lambda: counted(notes),
         stages=(STAGE,),
         lazy=True,
+        same_kernels=False,
     )
 
 
