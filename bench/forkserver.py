@@ -32,10 +32,14 @@ PRELOAD = (
     "workloads.reference",
     "workloads.models.dlrm",
     "workloads.tbe_module",
+    "workloads.executions.eager",
     "profiles.capture",
     "profiles.trace.stages",
     "profiles.trace.reader",
 )
+NVML_CHECK = "PYTORCH_NVML_BASED_CUDA_CHECK"
+"""Makes torch.cuda.is_available ask NVML: otherwise a library that asks while it is imported starts the CUDA driver
+here, and no worker could use CUDA after the fork."""
 MAX_MESSAGE_BYTES = 65_536
 PR_SET_PDEATHSIG = 1
 
@@ -69,6 +73,7 @@ def main(fd: int) -> None:
     """Serve jobs until the other end closes."""
     die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.environ[NVML_CHECK] = "1"
     for name in PRELOAD:
         _import_quietly(name)
     gc.freeze()

@@ -10,6 +10,7 @@ import gc
 import importlib.util
 import math
 import os
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -35,7 +36,10 @@ from bench.records import (
     StageTime,
     TraceSummary,
 )
+from workloads import executions
 from workloads.batch import Achieved, Batch
+from workloads.describe import DTYPE_BYTES
+from workloads.executions import Graphs, Ready
 from workloads.spec import ModelSpec
 from workloads.work import STAGES, TableTouch, Work
 
@@ -50,16 +54,20 @@ GENERATE_TABLE_S = 1e-4
 MAX_INPUT_BYTES = 2 * 2**30
 MIN_LAUNCHES_PER_REPEAT = 20
 PROBED_ROWS = 1000
+SETTLING_CALLS = 32
+"""Calls on further inputs before timing, so that what another shape compiles is not timed."""
+LATENCY_STEPS = 50
 UNKNOWN_LLC_BYTES = 64 * 2**20
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """What a worker is asked to do."""
+    """What a worker is asked to do. `scratch` is an empty folder that whoever asks removes, also after a kill."""
 
     case: Case
     limits: Limits
     llc_bytes: int
     trace_path: str | None = None
+    scratch: str | None = None
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,9 +79,18 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     work: Work | None = None
     inputs: InputStats | None = None
     check: Check | None = None
+    graphs: Graphs | None = None
     trace: TraceSummary | None = None
     parameters: dict[str, int] | None = None
     rounding_error: float | None = None
+
+
+class Prepared(msgspec.Struct, frozen=True):
+    """The step of a case, its first call, and what making it cost (None where nothing was made)."""
+
+    ready: Ready
+    first_call_s: float
+    compile_s: float | None
 
 
 class WrongResultError(Exception):
@@ -116,6 +133,11 @@ def run_case(payload: bytes, emit: Emit) -> None:
 
 
 def _run_model(request: Request, emit: Emit) -> Result:
+    with tempfile.TemporaryDirectory(prefix="dlrm-bench-") as own:
+        return _run_model_in(Path(request.scratch or own), request, emit)
+
+
+def _run_model_in(scratch: Path, request: Request, emit: Emit) -> Result:
     import torch
 
     from workloads import batch as batches
@@ -137,38 +159,93 @@ def _run_model(request: Request, emit: Emit) -> Result:
             optimizer=case.optimizer,
             seed=case.seed,
             num_threads=threads,
+            placement=case.placement,
+            cache_load_factor=case.cache_load_factor,
         )
     with watch.part("inputs"):
         made, wrapped = sources.make_inputs(spec, case.batch_size, case.seed, num_batches(request))
         touches = batches.touch(spec, made)
         stats = input_stats(spec, made, touches, request.llc_bytes, wrapped=wrapped)
         inputs = [bundle.prepare(batch) for batch in made]
+    with watch.part("prepare"):
+        prepared = prepare(bundle, inputs, case.execution, scratch)
+        step = prepared.ready.step
     with watch.part("check"):
-        checked = reference.check(bundle, made[0])
+        checked = reference.check(bundle, made[0], step, same_kernels=prepared.ready.same_kernels)
         check = Check(max_error=checked.max_error, tolerance=checked.tolerance, what=checked.what)
         if not checked.ok:
             raise WrongResultError(f"{check.what}: largest error {check.max_error:.3g}, tolerance {check.tolerance:g}")
         rounded = rounding.rounding_error(bundle, made[0], case.seed, threads)
     del made
-    step = steps.make_step(bundle)
     require_honest(bundle, step(inputs[0]))
-    work = models.count_work(spec, case.batch_size, case.phase, touches)
+    work = models.count_work(spec, case.batch_size, case.phase, touches, DTYPE_BYTES[case.dtype])
     with gc_off():
         with watch.part("measure"):
             measurement = _measure(step, inputs, request, emit)
+        graphs = prepared.ready.graphs()
         settings = read_settings(case, torch.is_grad_enabled() and case.phase == "train_step")
         with watch.part("trace"):
-            trace = _trace(bundle.model, step, inputs, request, measurement)
+            trace = _trace(prepared.ready, inputs, request, measurement)
     return Result(
-        measurement=measurement,
+        measurement=with_preparation(measurement, prepared, graphs),
         settings=settings,
         costs=watch.costs(),
         work=work,
         inputs=stats,
         check=check,
+        graphs=graphs,
         trace=trace,
         parameters=steps.parameter_counts(bundle),
         rounding_error=rounded,
+    )
+
+
+def prepare(bundle: Any, inputs: Sequence[Any], execution: str, scratch: Path) -> Prepared:
+    """The bundle's step as `execution` runs it, after calls on every shape of input, so that no timed one compiles."""
+    began = time.perf_counter()
+    ready = executions.load(execution).wrap(bundle, inputs, scratch)
+    wrapped = time.perf_counter()
+    _call(ready, inputs[0], bundle.device)
+    first_call_s = time.perf_counter() - wrapped
+    compile_s = None
+    if ready.graphs() is not None:
+        lazily_s = first_call_s + _settle(ready, inputs, bundle.device) if ready.lazy else 0.0
+        compile_s = wrapped - began + lazily_s
+    # The check starts from the optimizer's zero state.
+    bundle.model.embedding.reset_optimizer_state()
+    return Prepared(ready, first_call_s, compile_s)
+
+
+def _settle(ready: Ready, inputs: Sequence[Any], device: Any) -> float:
+    """Call the step on the other inputs; seconds of those calls that compiled something."""
+    spent_s, known = 0.0, ready.graphs()
+    for item in inputs[1 : SETTLING_CALLS + 1]:
+        began = time.perf_counter()
+        _call(ready, item, device)
+        found = ready.graphs()
+        if found != known:
+            spent_s += time.perf_counter() - began
+        known = found
+    return spent_s
+
+
+def _call(ready: Ready, item: Any, device: Any) -> None:
+    """One step, finished: on a GPU a call returns before its work is done."""
+    ready.step(item)
+    if device.type == "cuda":
+        import torch
+
+        torch.cuda.synchronize(device)
+
+
+def with_preparation(measurement: Measurement, prepared: Prepared, graphs: Graphs | None) -> Measurement:
+    """The measurement with its first call, its compile time, and flags for what compiling left undone."""
+    found = {"graph_breaks": bool(graphs and graphs.breaks), "recompiled": bool(graphs and graphs.recompiles)}
+    return msgspec.structs.replace(
+        measurement,
+        first_call_s=prepared.first_call_s,
+        compile_s=prepared.compile_s,
+        flags=(*measurement.flags, *(name for name, yes in found.items() if yes)),
     )
 
 
@@ -234,6 +311,7 @@ def _measure(step: Step, inputs: Sequence[Any], request: Request, emit: Emit) ->
         request.limits,
         min_steps=MIN_LAUNCHES_PER_REPEAT if on_cuda else 1,
         between=between,
+        latency_steps=LATENCY_STEPS if on_cuda else 0,
     )
     emit("measured", {})
     if on_cuda:
@@ -251,9 +329,7 @@ def _flush(llc_bytes: int, device: str) -> Callable[[], None]:
     return lambda: (buffer.add_(1.0), None)[1]
 
 
-def _trace(
-    model: Any, step: Step, inputs: Sequence[Any], request: Request, measurement: Measurement
-) -> TraceSummary | None:
+def _trace(ready: Ready, inputs: Sequence[Any], request: Request, measurement: Measurement) -> TraceSummary | None:
     """A bounded profiler pass of its own, on inputs the timed steps used too."""
     if request.trace_path is None or not request.limits.trace:
         return None
@@ -265,13 +341,15 @@ def _trace(
 
     path, steps = Path(request.trace_path), request.limits.trace_steps
     feed = cycle(inputs)
-    set_tracing(model, True)
-    capture(lambda: step(next(feed)), path, steps=steps, device=request.case.device)
-    set_tracing(model, False)
-    found = stage_times(read_trace(path), (*STAGES, TABLE_UPDATE), steps)
+    set_tracing(ready.annotated, True)
+    capture(lambda: ready.step(next(feed)), path, steps=steps, device=request.case.device)
+    set_tracing(ready.annotated, False)
+    found = stage_times(read_trace(path), (*STAGES, TABLE_UPDATE, *ready.stages), steps)
     timed_s = sorted(measurement.times_s)[len(measurement.times_s) // 2]
+    # A GPU's kernels last as long under the profiler as without, so their share is of the timed step itself.
+    whole_s = timed_s if found.on_device else found.step_s
     stages = {
-        name: StageTime(forward_s=f, backward_s=b, share_frac=(f + b) / found.step_s)
+        name: StageTime(forward_s=f, backward_s=b, share_frac=(f + b) / whole_s)
         for name, (f, b) in _with_update(found.stages).items()
         if f + b > 0
     }
@@ -282,6 +360,7 @@ def _trace(
         overhead_ratio=found.step_s / timed_s,
         stages=stages,
         coverage_frac=found.coverage_frac,
+        clock="device" if found.on_device else "host",
     )
 
 
@@ -398,6 +477,10 @@ def apply_settings(case: Case) -> int:
 
     threads = case.num_threads or len(os.sched_getaffinity(0))
     torch.set_num_threads(threads)
+    torch.set_float32_matmul_precision("high" if case.tf32 else "highest")
+    if case.device.startswith("cuda"):
+        # Events, synchronisation and memory statistics are those of the current device.
+        torch.cuda.set_device(torch.device(case.device))
     torch.manual_seed(case.seed)
     torch.autograd.set_detect_anomaly(False)
     return threads
@@ -415,7 +498,7 @@ def read_settings(case: Case, grad_mode: bool) -> Settings:
         transparent_huge_pages=_read_text("/sys/kernel/mm/transparent_hugepage/enabled"),
         anon_huge_bytes=_anon_huge_bytes(),
         matmul_precision=torch.get_float32_matmul_precision(),
-        tf32=case.device.startswith("cuda") and torch.backends.cuda.matmul.allow_tf32,
+        tf32=case.device.startswith("cuda") and torch.get_float32_matmul_precision() != "highest",
         flush_denormal=_flushes_denormals(),
         inference_mode=torch.is_inference_mode_enabled(),
         grad_mode=grad_mode,

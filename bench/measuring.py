@@ -48,11 +48,14 @@ def measure(
     *,
     min_steps: int = 1,
     between: Callable[[], None] | None = None,
+    latency_steps: int = 0,
 ) -> Measurement:
     """Time `step` on rotated `inputs`.
 
     min_steps: fewest steps of a repeat (20 launches on a GPU). between: called before every single step outside the
-    timed region (cold mode); repeats are then single steps. Returns raw times and flags; raises what `step` raises.
+    timed region (cold mode); repeats are then single steps. latency_steps: single steps from an empty queue, taken
+    after the repeats where these do not time their steps one by one (at most as long as half the time budget).
+    Returns raw times and flags; raises what `step` raises.
     """
     feed = cycle(inputs)
     first = clock.repeat(step, list(islice(feed, 1)))
@@ -60,7 +63,16 @@ def measure(
     count = 1 if between else _steps_per_repeat(warmup.times_s, limits, min_steps)
     before = usage()
     repeats, reason = _repeat(step, feed, clock, limits, count, between)
-    return _summary(first, warmup, repeats, reason, count, clock, before, usage())
+    after = usage()
+    singles = [t for r in repeats for t in r.step_times_s] or _singles(step, feed, clock, limits, latency_steps)
+    return _summary(first, warmup, repeats, reason, count, clock, before, after, singles)
+
+
+def _singles(step: Step, feed: cycle[Any], clock: Clock, limits: Limits, most: int) -> list[float]:
+    found: list[float] = []
+    while len(found) < most and sum(found) < limits.budget_s / 2:
+        found.append(clock.repeat(step, list(islice(feed, 1))).wall_s)
+    return found
 
 
 def _warm(step: Step, feed: cycle[Any], clock: Clock, limits: Limits) -> Warmup:
@@ -99,10 +111,10 @@ def _summary(
     clock: Clock,
     before: Usage,
     after: Usage,
+    singles: Sequence[float],
 ) -> Measurement:
     times = tuple(r.wall_s / count for r in repeats)
     events = tuple(r.event_s / count for r in repeats if r.event_s is not None)
-    singles = [t for r in repeats for t in r.step_times_s]
     faults = after.minor_faults - before.minor_faults
     return Measurement(
         times_s=times,

@@ -18,7 +18,7 @@ from bench import stats
 from bench.records import Channel, Measurement, Record
 from profiles.machine import Ceilings, Machine
 from profiles.roofline import gather_roof, gemm_roof, stream_roof
-from workloads.work import StageWork
+from workloads.work import StageWork, line_bytes
 
 Value = float | tuple[float, float] | None
 Formula = Callable[[Record, Machine], Value]
@@ -146,14 +146,21 @@ def stage_roof(record: Record, stage: str, work: StageWork, ceilings: Ceilings) 
     assert record.work is not None
     gathers = stage == "embedding" and record.work.row_bytes > 0 and bool(ceilings.gather)
     if gathers:
-        rate = gather_roof(ceilings, round(record.work.row_bytes), work.working_set_bytes)
+        # Compulsory bytes are whole cache lines, so the ceiling is that of rows which fill theirs.
+        rate = gather_roof(ceilings, line_bytes(round(record.work.row_bytes)), work.working_set_bytes)
     else:
         rate = stream_roof(ceilings, work.working_set_bytes)
     moving_s = work.bytes_compulsory / rate if rate else 0.0
-    computing_s = _computing_s(work, ceilings, record.case.dtype)
+    computing_s = _computing_s(work, ceilings, _product_dtype(record))
     if computing_s > moving_s:
         return StageRoof(computing_s, "compute")
     return StageRoof(moving_s, "gather" if gathers else "stream")
+
+
+def _product_dtype(record: Record) -> str:
+    """The dtype whose matrix-product ceiling counts: tf32 where float32 products may use it."""
+    case = record.case
+    return "tf32" if case.tf32 and case.dtype == "float32" else case.dtype
 
 
 def _computing_s(work: StageWork, ceilings: Ceilings, dtype: str) -> float:
@@ -206,6 +213,11 @@ def _table_bytes(record: Record, machine: Machine) -> Value:
 
 def _of_inputs(field: str) -> Formula:
     return lambda record, machine: getattr(record.inputs, field) if record.inputs else None
+
+
+def _of_graphs(field: str) -> Formula:
+    """One count of what was compiled; None for eager."""
+    return lambda record, machine: float(getattr(record.graphs, field)) if record.graphs else None
 
 
 def during_repeats(record: Record, channel: Channel) -> list[tuple[float, float]]:
@@ -374,7 +386,23 @@ METRICS: tuple[Metric, ...] = (
         "Kolmogorov-Smirnov distance of the indices from the asked law; about 1/sqrt(n) where n of them follow",
     ),
     Metric("length_ks", "", "none", _of_inputs("length_ks"), "the same of the bags' lengths"),
-    Metric("first_call_s", "s", "lower", _measured(lambda m: m.first_call_s), "first step, before any warm-up"),
+    Metric(
+        "first_call_s",
+        "s",
+        "lower",
+        _measured(lambda m: m.first_call_s),
+        "first step, before any warm-up; compiling included where it is compiled",
+    ),
+    Metric(
+        "compile_s",
+        "s",
+        "lower",
+        _measured(lambda m: m.compile_s),
+        "calls that compiled something, with a cold cache, or warm-up and capture of a CUDA graph",
+    ),
+    Metric("graphs", "", "none", _of_graphs("graphs"), "graphs that the model was compiled or captured into"),
+    Metric("graph_breaks", "", "lower", _of_graphs("breaks"), "places where torch.compile went back to Python"),
+    Metric("recompiles", "", "lower", _of_graphs("recompiles"), "functions compiled again for other inputs"),
     Metric(
         "profiler_overhead_ratio",
         "ratio",
@@ -439,8 +467,10 @@ def _stage(record: Record, name: str, roof: StageRoof | None) -> dict[str, Any]:
 
 
 def _trace_scale(record: Record) -> float | None:
-    """Timed step over profiled step."""
+    """Timed step over profiled step; 1 for device times, which the profiler does not stretch."""
     seconds = step_s(record)
+    if record.trace and record.trace.clock == "device":
+        return 1.0
     return seconds / record.trace.step_s if record.trace and record.trace.step_s > 0 and seconds else None
 
 

@@ -13,6 +13,8 @@ FILL_BYTES_PER_S = 1.5e9
 FIXED_S = 0.3
 LEAST_STEPS = 18
 """Steps of a case however long they take: check, warm-up, six repeats, trace."""
+COMPILE_S = 20.0
+"""Order of a cold torch.compile of one DLRM; a plan's time is an estimate, not a promise."""
 MEMORY_SHARE = 0.9
 MAX_REASONS = 5
 
@@ -29,13 +31,17 @@ class Planned(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
-    """What the plan has to know of the machine. `unavailable(case)` is the reason a backend or device cannot serve."""
+    """What the plan has to know of the machine. `unavailable(case)` is the reason a backend or device cannot serve.
+
+    `device_needed(case)` is the part of `memory_needed(case)` that lies on a GPU, and what is free there; None on CPU.
+    """
 
     memory_available_bytes: int
     unavailable: Callable[[Case], str | None]
     memory_needed: Callable[[Case], dict[str, int]]
     step_s: Callable[[Case], float] = lambda case: 0.0
     """Rough seconds of one step, so that plans with long ones do not read short."""
+    device_needed: Callable[[Case], tuple[dict[str, int], int] | None] = lambda case: None
 
 
 def plan(cases: Sequence[Case], limits: Limits, around: Surroundings) -> list[Planned]:
@@ -56,30 +62,47 @@ def require_runnable(planned: Sequence[Planned]) -> None:
 
 def _plan_one(case: Case, limits: Limits, around: Surroundings) -> Planned:
     parts = around.memory_needed(case)
-    needed = sum(parts.values())
     reason = around.unavailable(case)
-    usable = int(MEMORY_SHARE * around.memory_available_bytes)
-    if reason is None and needed > usable:
-        reason = (
-            f"needs {gib(needed)} of memory ({_largest(parts)}), but only {gib(usable)} may be used "
-            f"(90 % of {gib(around.memory_available_bytes)} available); --axis rows_scale=F shrinks the tables"
-        )
+    if reason is None:
+        reason = _too_large(case, parts, around)
     return Planned(
         key=case.key(),
         case=case,
-        memory_bytes=needed,
+        memory_bytes=sum(parts.values()),
         memory_parts=parts,
-        estimate_s=0.0 if reason else estimate_s(parts, limits, around.step_s(case)),
+        estimate_s=0.0 if reason else estimate_s(parts, limits, around.step_s(case), case.execution),
         skip_reason=reason,
     )
 
 
-def estimate_s(parts: dict[str, int], limits: Limits, step_s: float = 0.0) -> float:
-    """Seconds a case is expected to take: tables filled, checked, warmed, measured and traced."""
+def _too_large(case: Case, parts: dict[str, int], around: Surroundings) -> str | None:
+    """What does not fit, on the GPU first where there is one."""
+    on_device = around.device_needed(case)
+    if on_device is None:
+        return _beyond(parts, around.memory_available_bytes, "memory")
+    there, free = on_device
+    here = {name: size for name, size in parts.items() if name not in there}
+    found = _beyond(there, free, f"memory of {case.device}")
+    return found or _beyond(here, around.memory_available_bytes, "host memory")
+
+
+def _beyond(parts: dict[str, int], available: int, what: str) -> str | None:
+    needed, usable = sum(parts.values()), int(MEMORY_SHARE * available)
+    if needed <= usable:
+        return None
+    return (
+        f"needs {gib(needed)} of {what} ({_largest(parts)}), but only {gib(usable)} may be used "
+        f"(90 % of {gib(available)} available); --axis rows_scale=F shrinks the tables"
+    )
+
+
+def estimate_s(parts: dict[str, int], limits: Limits, step_s: float = 0.0, execution: str = "eager") -> float:
+    """Seconds a case is expected to take: tables filled, compiled, checked, warmed, measured and traced."""
     touched = sum(parts.values())
     trace_s = 0.5 if limits.trace else 0.0
+    compile_s = COMPILE_S if execution == "compile" else 0.0
     measuring_s = max(1.5 * limits.budget_s, LEAST_STEPS * step_s)
-    return FIXED_S + touched / FILL_BYTES_PER_S + measuring_s + trace_s
+    return FIXED_S + touched / FILL_BYTES_PER_S + compile_s + measuring_s + trace_s
 
 
 def gib(number: float) -> str:

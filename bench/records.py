@@ -13,6 +13,7 @@ import msgspec
 from bench.study.spec import Quality
 from profiles.machine import Machine
 from workloads.click_log import ClickLogSpec
+from workloads.executions import Graphs
 from workloads.spec import ModelSpec
 from workloads.work import Work
 
@@ -21,7 +22,8 @@ TRIAL_SCHEMA_VERSION = 1
 
 Phase = Literal["forward", "train_step"]
 CacheMode = Literal["rotated", "hot", "cold"]
-Execution = Literal["eager"]
+Execution = Literal["eager", "compile", "cuda_graph"]
+Placement = Literal["device", "managed", "managed_caching", "host"]
 Dtype = Literal["float32", "bfloat16", "float16"]
 Allocator = Literal["pinned", "default"]
 
@@ -47,10 +49,9 @@ class Case(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     allocator: Allocator = "pinned"
     huge_pages: bool = True
     seed: int = 0
-
-    def _identity(self) -> dict[str, Any]:
-        plain: dict[str, Any] = msgspec.to_builtins(self)
-        return plain if plain["model"] is None else plain | {"model": _model_identity(plain["model"])}
+    placement: Placement = "device"
+    cache_load_factor: float = 0.2
+    tf32: bool = False
 
     def key(self) -> str:
         """Identity of the case: readable words and a hash of every field."""
@@ -59,6 +60,16 @@ class Case(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             return f"{(self.code or 'code').rpartition(':')[2]}-{digest}"
         phase = "train" if self.phase == "train_step" else "fwd"
         return f"{self.model.name}-{_shape(self.model)}-{self.backend}-{phase}-b{self.batch_size}-{digest}"
+
+    def _identity(self) -> dict[str, Any]:
+        """Every field; those that came later only where they say something, so that older keys stay what they were."""
+        plain: dict[str, Any] = msgspec.to_builtins(self)
+        defaults = msgspec.to_builtins(Case())
+        told = {name: value for name, value in plain.items() if name not in LATER or value != defaults[name]}
+        return told if told["model"] is None else told | {"model": _model_identity(told["model"])}
+
+
+LATER = ("placement", "cache_load_factor", "tf32")
 
 
 def _model_identity(model: dict[str, Any]) -> dict[str, Any]:
@@ -86,8 +97,8 @@ def _short(number: int) -> str:
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """How a case ended: `ok`, `skipped` (never started; `reason` says why) or `failed`.
 
-    `kind` for failures: error, wrong_result, invariant, diverged, crash, timeout, out_of_memory. `signal` is the name
-    of the signal that ended the worker; `detail` the last lines it wrote (a traceback, for errors).
+    `kind` for failures: error, wrong_result, invariant, diverged, not_compiled, crash, timeout, out_of_memory. `signal`
+    is the name of the signal that ended the worker; `detail` the last lines it wrote (a traceback, for errors).
     """
 
     status: Literal["ok", "skipped", "failed"]
@@ -174,7 +185,11 @@ class StageTime(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TraceSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """What the profiled pass said. `path` is relative to the run folder; overhead = profiled step / timed step."""
+    """What the profiled pass said. `path` is relative to the run folder; overhead = profiled step / timed step.
+
+    `step_s` is wall time. On a GPU (`clock` device) the stages' times are those of their kernels, copies and fills,
+    their shares are of the timed step, and `coverage_frac` is the share of all device time that has a stage.
+    """
 
     path: str
     steps: int
@@ -182,6 +197,7 @@ class TraceSummary(msgspec.Struct, frozen=True, kw_only=True):
     overhead_ratio: float
     stages: dict[str, StageTime]
     coverage_frac: float
+    clock: Literal["host", "device"] = "host"
 
 
 class Channel(msgspec.Struct, frozen=True, kw_only=True):
@@ -199,8 +215,10 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
     times_s: mean step time of each repeat. event_times_s: the same by device events (CUDA), else empty.
     step_times_s: single steps for latency percentiles (at most 4,000, evenly spread over the run). started_s: start
     of each repeat relative to the first, which began at origin_s on the host's monotonic clock (telemetry shares it).
+    first_call_s: the first call of the step ever, compiling included where it is compiled. compile_s: every call that
+    compiled something, or warm-up and capture of a CUDA graph; None for eager.
     stopped_by: precision, time_budget or max_repeats. flags: what limits trust, as code words (not_steady,
-    imprecise, page_faults, bimodal, host_bound).
+    imprecise, page_faults, bimodal, host_bound, other_load, graph_breaks, recompiled).
     """
 
     times_s: tuple[float, ...]
@@ -229,14 +247,16 @@ class Costs(msgspec.Struct, frozen=True, kw_only=True):
     total_s: float
     build_s: float = 0.0
     inputs_s: float = 0.0
+    prepare_s: float = 0.0
     check_s: float = 0.0
     measure_s: float = 0.0
     trace_s: float = 0.0
 
     @property
     def fixed_s(self) -> float:
-        """Wall time beyond building tables and inputs, checking, measuring and tracing."""
-        return self.total_s - self.build_s - self.inputs_s - self.check_s - self.measure_s - self.trace_s
+        """Wall time beyond building tables and inputs, compiling, checking, measuring and tracing."""
+        before_s = self.build_s + self.inputs_s + self.prepare_s + self.check_s
+        return self.total_s - before_s - self.measure_s - self.trace_s
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
@@ -259,6 +279,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     inputs: InputStats | None = None
     settings: Settings | None = None
     check: Check | None = None
+    graphs: Graphs | None = None
     trace: TraceSummary | None = None
     telemetry: tuple[Channel, ...] = ()
     costs: Costs | None = None

@@ -22,6 +22,8 @@ WORDS = {
     "seed": "seed",
     "exponent": "s",
     "rank": "rank",
+    "cache_load": "cache load",
+    "tf32": "tf32",
 }
 TITLES = {
     "rows": "rows per table",
@@ -31,6 +33,7 @@ TITLES = {
     "pooling": "pooling factor",
     "threads": "threads",
     "cache": "cache mode",
+    "cache_load": "cache load factor",
 }
 PHASES = {"forward": "forward", "train_step": "train"}
 
@@ -55,6 +58,10 @@ def axes_of(case: Case) -> Axes:
     }
     if case.phase == "train_step":
         found["optimizer"] = case.optimizer
+    if case.device != "cpu":
+        found |= {"placement": case.placement, "tf32": case.tf32}
+    if case.placement == "managed_caching":
+        found["cache_load"] = case.cache_load_factor
     return found
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import datetime
 import hashlib
 import subprocess
+import tempfile
 from collections.abc import Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,6 +27,7 @@ from profiles.machine import Machine
 
 ROOT = Path(__file__).parent.parent
 OTHER_LOAD_CPUS = 0.2
+NO_MEMORY = ("MemoryError", "not enough memory", "can't allocate memory", "Cannot allocate memory")
 CODE_PACKAGES = ("bench", "workloads", "profiles")
 
 
@@ -88,8 +91,6 @@ def new_manifest(
     quality: Quality | None = None,
 ) -> Manifest:
     """The manifest of a run that starts now."""
-    from importlib.metadata import version
-
     return Manifest(
         schema_version=SCHEMA_VERSION,
         name=name,
@@ -100,9 +101,17 @@ def new_manifest(
         machine=machine,
         commit=commit(),
         code_digest=code_digest(),
-        version=version("dlrm-bench"),
+        version=own_version(),
         quality=quality,
     )
+
+
+def own_version() -> str:
+    """The installed version; 'not installed' where the program runs from its source folder alone."""
+    try:
+        return metadata.version("dlrm-bench")
+    except metadata.PackageNotFoundError:
+        return "not installed"
 
 
 def now() -> str:
@@ -156,10 +165,13 @@ class Runner:
     def _measured(self, planned: Planned) -> Record:
         case, started_at = planned.case, now()
         server = self._pool.server(environment_of(case))
-        with Watch(case.device, self._observer.phase) as watch:
-            ending = server.run(
-                "bench.harness:run_case", self._request(planned), watch, self._manifest.limits.timeout_s
-            )
+        # Compiler caches of the case; removed here, since a killed worker cannot.
+        with (
+            tempfile.TemporaryDirectory(prefix="dlrm-bench-") as scratch,
+            Watch(case.device, self._observer.phase, self._manifest.machine.pci(case.device)) as watch,
+        ):
+            request = self._request(planned, scratch)
+            ending = server.run("bench.harness:run_case", request, watch, self._manifest.limits.timeout_s)
         if watch.result is None or ending.kind != "ok":
             return self._record(case, failure(ending, watch.phase), started_at)
         result = watch.result
@@ -173,6 +185,7 @@ class Runner:
             inputs=result.inputs,
             settings=result.settings,
             check=result.check,
+            graphs=result.graphs,
             trace=result.trace,
             costs=msgspec.structs.replace(result.costs, total_s=watch.elapsed_s),
             telemetry=channels,
@@ -181,11 +194,18 @@ class Runner:
         )
         return self._invariants(record)
 
-    def _request(self, planned: Planned) -> Request:
+    def _request(self, planned: Planned, scratch: str) -> Request:
         case = planned.case
         trace = self._dir.resolve() / store.TRACES / f"{case.key()}.pt.trace.json.gz"
-        llc_bytes = self._manifest.machine.llc_bytes(case.device)
-        return Request(case=case, limits=self._manifest.limits, llc_bytes=llc_bytes, trace_path=str(trace))
+        # Tables in host memory are looked up by the CPU, through its caches.
+        llc_bytes = self._manifest.machine.llc_bytes("cpu" if case.placement == "host" else case.device)
+        return Request(
+            case=case,
+            limits=self._manifest.limits,
+            llc_bytes=llc_bytes,
+            trace_path=str(trace),
+            scratch=scratch,
+        )
 
     def _invariants(self, record: Record) -> Record:
         broken = violations(record, self._manifest.machine)
@@ -219,8 +239,8 @@ def failure(ending: Ending, phase: str) -> Outcome:
     kind = ending.kind
     reason = ending.reason or "the worker ended without a result"
     refused = reason.partition("SpecError: ")[2]
-    if kind == "error" and phase == "build" and refused:
-        # A combination that the backend says it cannot build has not failed: it was never there.
+    if kind == "error" and phase in ("build", "prepare") and refused:
+        # A combination that the backend or the execution refuses has not failed: it was never there.
         return Outcome(status="skipped", reason=refused)
     if kind in ("ok", "error"):
         kind = _kind_of(reason)
@@ -236,6 +256,8 @@ def _kind_of(reason: str) -> str:
         return "invariant"
     if "DivergedError" in reason:
         return "diverged"
-    if "MemoryError" in reason or "not enough memory" in reason or "out of memory" in reason.lower():
+    if "ExecutionError" in reason:
+        return "not_compiled"
+    if any(words in reason for words in NO_MEMORY) or "out of memory" in reason.lower():
         return "out_of_memory"
     return "error"

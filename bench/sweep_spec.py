@@ -262,6 +262,8 @@ def _check(case: Case) -> None:
         raise unknown("optimizer", case.optimizer, list(backends.OPTIMIZERS))
     if case.batch_size < 1:
         raise SpecError("batch_size", case.batch_size, "a whole number above 0")
+    if not 0 < case.cache_load_factor <= 1:
+        raise SpecError("cache_load_factor", case.cache_load_factor, "a number above 0, at most 1")
     if case.num_threads < 0:
         raise SpecError("num_threads", case.num_threads, "0 (every CPU) or a whole number above 0")
     if not re.fullmatch(r"cpu|cuda(:\d+)?", case.device):

@@ -17,19 +17,22 @@ from profiles.samplers.rapl import RaplSampler
 from profiles.telemetry import Sampler, Telemetry
 
 
-def samplers(pid: int, device: str) -> list[Sampler]:
-    """What can be watched while worker `pid` runs on `device`; each says itself whether it is available."""
+def samplers(pid: int, device: str, pci: str | None = None) -> list[Sampler]:
+    """What can be watched while worker `pid` runs on `device`, a GPU by its bus id where that is known.
+
+    Each says itself whether it is available.
+    """
     found: list[Sampler] = [ProcessSampler(pid), HostSampler(), RaplSampler()]
     if device.startswith("cuda"):
-        found.append(NvmlSampler(int(device.partition(":")[2] or 0)))
+        found.append(NvmlSampler(int(device.partition(":")[2] or 0), pci=pci))
     return found
 
 
 class Watch:
     """Receives a worker's events; samples between `measuring` and `measured`. Use as a context manager."""
 
-    def __init__(self, device: str, on_phase: Callable[[str], None]) -> None:
-        self._device, self._on_phase = device, on_phase
+    def __init__(self, device: str, on_phase: Callable[[str], None], pci: str | None = None) -> None:
+        self._device, self._on_phase, self._pci = device, on_phase, pci
         self._telemetry: Telemetry | None = None
         self._sources: dict[str, str] = {}
         self._sampling = False
@@ -58,7 +61,7 @@ class Watch:
             self.result = msgspec.convert(body, Result)
 
     def _start(self, pid: int) -> None:
-        chosen = samplers(pid, self._device)
+        chosen = samplers(pid, self._device, self._pci)
         self._sources = {
             name: type(s).__name__.removesuffix("Sampler").lower() for s in chosen for name in s.channels()
         }

@@ -133,11 +133,22 @@ def fused_gather(
     """fbgemm's table-batched forward over `table` seen by eight features; ([], why) where fbgemm cannot do it."""
     try:
         operator = _table_batched(table)
+        _try_once(operator, table)
     except (ImportError, OSError) as error:
         return [], (f"fbgemm's table-batched gather was not tried: {error}",)
     except (TypeError, AttributeError, RuntimeError) as error:
-        return [], (f"fbgemm's table-batched gather was not tried, its interface differs: {error}",)
+        return [], (f"fbgemm's table-batched gather does not run here: {error}",)
     return [_fused_kernel(operator, table, lookups, indices, burst, pooling) for pooling in (20, 100)], ()
+
+
+def _try_once(operator: Callable[..., Any], table: torch.Tensor) -> None:
+    """A lookup of row 0 by every feature: a build without kernels for this GPU fails here, not amid measuring."""
+    import torch
+
+    rows = torch.zeros(_FEATURES, dtype=torch.int64, device=table.device)
+    operator(rows, torch.arange(_FEATURES + 1, dtype=torch.int64, device=table.device))
+    if table.device.type == "cuda":
+        torch.cuda.synchronize(table.device)
 
 
 def _fused_kernel(

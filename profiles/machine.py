@@ -51,7 +51,7 @@ class Cpu(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Gpu(msgspec.Struct, frozen=True, kw_only=True):
-    """One CUDA device."""
+    """One CUDA device. `pci` is its bus id, by which NVML knows it whatever CUDA's numbering; '' in older records."""
 
     index: int
     name: str
@@ -62,6 +62,7 @@ class Gpu(msgspec.Struct, frozen=True, kw_only=True):
     mig: bool = False
     driver: str = "unknown"
     power_limit_w: float | None = None
+    pci: str = ""
 
 
 class Software(msgspec.Struct, frozen=True, kw_only=True):
@@ -144,9 +145,19 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     trust: tuple[str, ...] = ()
     ceilings: dict[str, Ceilings] = {}
 
+    def gpu(self, device: str) -> Gpu | None:
+        """The GPU that 'cuda' (the first) or 'cuda:N' names; None where there is none."""
+        index = int(device.partition(":")[2] or 0) if device.startswith("cuda") else -1
+        return next((g for g in self.gpus if g.index == index), None)
+
+    def pci(self, device: str) -> str | None:
+        """Bus id of the GPU that `device` names, None where there is none or it is not known."""
+        found = self.gpu(device)
+        return (found.pci or None) if found else None
+
     def llc_bytes(self, device: str) -> int:
         """Bytes of the last cache before memory on `device` ('cpu' or 'cuda:N'); 0 where not known."""
         if device.startswith("cuda"):
-            index = int(device.partition(":")[2] or 0)
-            return next((g.l2_bytes for g in self.gpus if g.index == index), 0)
+            found = self.gpu(device)
+            return found.l2_bytes if found else 0
         return self.cpu.llc_bytes

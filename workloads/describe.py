@@ -84,6 +84,23 @@ def memory_needed(
     }
 
 
+HOST_ALWAYS = ("table_scratch", "reference_check")
+WITH_TABLES = ("tables", "optimizer_state", "table_gradients")
+
+
+def device_memory(parts: dict[str, int], placement: str, cache_load_factor: float) -> dict[str, int]:
+    """Of what memory_needed gives for a GPU: the parts on the GPU. What is not among them is in host memory.
+
+    `table_cache` is what managed_caching keeps there besides. Row-wise optimizer state stays on the device with
+    unified tables, and is counted with them.
+    """
+    off = {*HOST_ALWAYS, *(WITH_TABLES if placement != "device" else ())}
+    found = {name: size for name, size in parts.items() if name not in off}
+    if placement == "managed_caching":
+        found["table_cache"] = round(cache_load_factor * parts["tables"])
+    return found
+
+
 def _optimizer_state(spec: ModelSpec, optimizer: str) -> int:
     """One fp32 mean square a row for row-wise Adagrad, two moments a weight for Adam."""
     if optimizer == "adam":

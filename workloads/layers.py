@@ -57,8 +57,8 @@ def _count(part: nn.Module | None) -> int:
     return sum(p.numel() for p in part.parameters()) if part else 0
 
 
-def set_tracing(model: Annotated, on: bool) -> None:
-    """Annotate the stages with torch.profiler.record_function (on) or not at all (off)."""
+def set_tracing(model: Any, on: bool) -> None:
+    """Annotate the stages of a model, or of what an execution made of it, with record_function (on) or not at all."""
     model.annotate = torch.profiler.record_function if on else silent
 
 

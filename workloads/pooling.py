@@ -28,6 +28,7 @@ class Embedding(nn.Module):
     """Pooled lookups in T tables; subclasses set how groups of tables are stored and looked up.
 
     `groups` says which tables share one kernel call. `fused_optimizer` is whether backward updates the tables.
+    `output_device` is where pooled rows go, another one than the tables' where those lie in host memory.
     """
 
     fused_optimizer = False
@@ -36,6 +37,7 @@ class Embedding(nn.Module):
         super().__init__()
         self.tables, self.groups = tables, tuple(groups)
         self.device, self.dtype = torch.device(device), dtype
+        self.output_device = self.device
         self.in_order = [t for g in self.groups for t in g] == list(range(len(tables)))
 
     def prepare(self, batch: Batch) -> tuple[Bags, ...]:
@@ -66,10 +68,10 @@ class Embedding(nn.Module):
         """Pooled rows (B, sum of dims), tables in the order of the spec."""
         outputs = [self.look_up(g, bags) for g, bags in enumerate(inputs)]
         if len(outputs) == 1:
-            return outputs[0].to(self.dtype)
+            return outputs[0].to(self.output_device, self.dtype)
         if not self.in_order:
             outputs = self._by_table(outputs)
-        return torch.cat(outputs, dim=1).to(self.dtype)
+        return torch.cat(outputs, dim=1).to(self.output_device, self.dtype)
 
     def _by_table(self, outputs: list[Tensor]) -> list[Tensor]:
         split: dict[int, Tensor] = {}

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from workloads import backends, models
+from workloads import backends, models, placements
 from workloads.batch import Batch
-from workloads.layers import Annotated
+from workloads.layers import Annotate, Annotated
 from workloads.pooling import Bags
 from workloads.spec import ModelSpec, SpecError, has_pair_table, unknown
 from workloads.work import is_training
@@ -60,6 +60,15 @@ TABLE_UPDATE = "embedding_update"
 Step = Callable[[Prepared], Tensor]
 
 
+class Callee(Protocol):
+    """What a step calls as the model: the model itself, or what an execution made of it."""
+
+    annotate: Annotate
+
+    def __call__(self, dense: Tensor, lookups: tuple[Bags, ...]) -> Any:
+        """The model's output."""
+
+
 def build_model(
     spec: ModelSpec,
     backend: str = "bag",
@@ -71,25 +80,32 @@ def build_model(
     seed: int = 0,
     num_threads: int | None = None,
     learning_rate: float = 0.1,
+    placement: str = "device",
+    cache_load_factor: float = 0.2,
 ) -> ModelBundle:
     """The model on the backend, tables filled by `num_threads` threads and dense parameters drawn from `seed`.
 
-    Equal seeds give equal tables and dense parameters on every backend. Raises SpecError for what is unknown or
-    cannot run, with the backend's reason.
+    Equal seeds give equal tables and dense parameters on every backend. `placement`: see workloads/placements.py.
+    Raises SpecError for what is unknown or cannot run, with the backend's reason.
     """
     if dtype not in DTYPES:
         raise unknown("dtype", dtype, list(DTYPES))
     training = is_training(phase)
-    refused = backends.refusal(backend, spec.tables, device=device, dtype=dtype, phase=phase, optimizer=optimizer)
+    refused = backends.refusal(
+        backend, spec.tables, device=device, dtype=dtype, phase=phase, optimizer=optimizer, placement=placement
+    )
     if refused:
         raise refused
-    embedding = backends.load(backend).build(
+    chosen, where = backends.load(backend), placements.table_device(device, placement)
+    embedding = chosen.build(
         spec.tables,
-        device=device,
+        device=where,
         dtype=DTYPES[dtype],
         optimizer=optimizer if training else None,
         learning_rate=learning_rate,
+        **placements.extra(chosen, placement, cache_load_factor),
     )
+    embedding.output_device = torch.device(device)
     embedding.fill(seed, num_threads)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -125,22 +141,31 @@ def parameter_counts(bundle: ModelBundle) -> dict[str, int]:
     return counts
 
 
-def make_step(bundle: ModelBundle, phase: str | None = None) -> Step:
+def make_step(bundle: ModelBundle, phase: str | None = None, model: Callee | None = None) -> Step:
     """The step that is timed: prepared batch -> output (forward) or loss (train_step; the pooled rows where the
-    model is embedding-only).
+    model is embedding-only). `model` stands in for the bundle's, compiled for example.
 
     forward runs under no_grad (FBGEMM's CPU operators refuse inference_mode). A train step is zero_grad, forward,
     binary cross-entropy with logits, backward, SGD. The embedding-only model has no loss: its backward starts from
     a gradient of ones, as for the sum of its output. Raises SpecError where a bundle built for forward is to train.
     """
+    called: Callee = model or bundle.model
     if not is_training(phase or bundle.phase):
-        return _forward_step(bundle.model)
+        return _forward_step(called)
     if bundle.optimizer is None:
         raise SpecError("phase", phase, "build the model with phase = 'train_step' to train it")
-    return _embedding_train_step(bundle) if bundle.spec.variant == "embedding" else _train_step(bundle)
+    embedding_only = bundle.spec.variant == "embedding"
+    return _embedding_train_step(bundle, called) if embedding_only else _train_step(bundle, called)
 
 
-def _forward_step(model: Annotated) -> Step:
+def refresh(step: Step) -> None:
+    """Tell a step that learning rates have changed: a captured one holds them as constants."""
+    renew = getattr(step, "refresh", None)
+    if renew is not None:
+        renew()
+
+
+def _forward_step(model: Callee) -> Step:
     def step(inputs: Prepared) -> Tensor:
         with torch.no_grad():
             output: Tensor = model(inputs.dense, inputs.lookups)
@@ -149,8 +174,7 @@ def _forward_step(model: Annotated) -> Step:
     return step
 
 
-def _train_step(bundle: ModelBundle) -> Step:
-    model = bundle.model
+def _train_step(bundle: ModelBundle, model: Callee) -> Step:
     loss_of = nn.BCEWithLogitsLoss()
 
     def step(inputs: Prepared) -> Tensor:
@@ -160,14 +184,13 @@ def _train_step(bundle: ModelBundle) -> Step:
             loss: Tensor = loss_of(logits.float(), inputs.labels)
         with model.annotate("backward"):
             loss.backward()  # type: ignore[no-untyped-call]
-        _update(bundle)
+        _update(bundle, model)
         return loss.detach()
 
     return step
 
 
-def _embedding_train_step(bundle: ModelBundle) -> Step:
-    model = bundle.model
+def _embedding_train_step(bundle: ModelBundle, model: Callee) -> Step:
     ones: dict[torch.Size, Tensor] = {}
 
     def step(inputs: Prepared) -> Tensor:
@@ -177,7 +200,7 @@ def _embedding_train_step(bundle: ModelBundle) -> Step:
             ones[output.shape] = torch.ones_like(output)
         with model.annotate("backward"):
             output.backward(ones[output.shape])  # type: ignore[no-untyped-call]
-        _update(bundle)
+        _update(bundle, model)
         return output.detach()
 
     return step
@@ -189,7 +212,7 @@ def zero_grad(bundle: ModelBundle) -> None:
         optimizer.zero_grad(set_to_none=True)
 
 
-def _update(bundle: ModelBundle) -> None:
+def _update(bundle: ModelBundle, model: Callee) -> None:
     for name, optimizer in bundle.optimizers.items():
-        with bundle.model.annotate(name):
+        with model.annotate(name):
             optimizer.step()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 from fbgemm_gpu.split_embedding_configs import SparseType
-from fbgemm_gpu.split_table_batched_embeddings_ops_common import BoundsCheckMode, EmbeddingLocation, PoolingMode
+from fbgemm_gpu.split_table_batched_embeddings_ops_common import BoundsCheckMode, PoolingMode
 from fbgemm_gpu.split_table_batched_embeddings_ops_inference import IntNBitTableBatchedEmbeddingBagsCodegen
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from workloads.pooling import Bags, Embedding, group
 from workloads.spec import TableSpec
 from workloads.tables import fill_table
+from workloads.tbe_module import Storage
 
 TYPES = {
     "float32": SparseType.FP32,
@@ -30,12 +31,15 @@ class IntTables(Embedding):
     int8 and int4 rows begin with scale and bias as float16: value = scale * code + bias, per row.
     """
 
-    def __init__(self, tables: tuple[TableSpec, ...], *, device: str, dtype: torch.dtype) -> None:
+    def __init__(
+        self, tables: tuple[TableSpec, ...], *, device: str, dtype: torch.dtype, storage: Storage | None = None
+    ) -> None:
         super().__init__(tables, group(tables, lambda t: (t.pooling, t.weighted)), device, dtype)
+        self.storage = storage or Storage()
         self.ops = nn.ModuleList(self._op([tables[t] for t in members]) for members in self.groups)
 
     def _op(self, tables: list[TableSpec]) -> nn.Module:
-        place = EmbeddingLocation.HOST if self.device.type == "cpu" else EmbeddingLocation.DEVICE
+        place = self.storage.location(self.device)
         op = IntNBitTableBatchedEmbeddingBagsCodegen(
             [(t.name, t.num_rows, t.dim, TYPES[t.row_type], place) for t in tables],
             pooling_mode=POOLING[tables[0].pooling],
@@ -43,6 +47,7 @@ class IntTables(Embedding):
             output_dtype=SparseType.FP32,
             bounds_check_mode=BoundsCheckMode.NONE,
             indices_dtype=torch.int64,
+            cache_load_factor=self.storage.cache_load_factor,
         )
         op.initialize_weights()
         module: nn.Module = op

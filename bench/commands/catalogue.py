@@ -9,7 +9,7 @@ from bench import metrics
 from bench.commands.output import print_json, print_table
 from bench.plan import gib
 from bench.sweep_spec import CASE_AXES, load_sweep, parse_flag, sweep_names
-from workloads import backends, indices, lengths, models, presets
+from workloads import backends, executions, indices, lengths, models, presets
 from workloads.spec import MODEL_AXES, TABLE_AXES, SpecError, unknown, with_axes
 
 Row = dict[str, str | None]
@@ -39,6 +39,18 @@ def _backends() -> list[Row]:
     return rows
 
 
+def _executions() -> list[Row]:
+    rows: list[Row] = []
+    for name in executions.names():
+        module = executions.load(name)
+        rows += [
+            {"name": name, "about": _first_line(module.__doc__), "device": device, "unavailable": reason}
+            for device in ("cpu", "cuda")
+            for reason in [module.available(executions.Want(device=device, backend="tbe"))]
+        ]
+    return rows
+
+
 def _indices() -> list[Row]:
     return [{"name": name} for name in indices.names()]
 
@@ -56,6 +68,7 @@ LISTS: dict[str, Callable[[], list[Row]]] = {
     "sweeps": _sweeps,
     "models": _models,
     "backends": _backends,
+    "executions": _executions,
     "indices": _indices,
     "lengths": _lengths,
     "metrics": _metrics,

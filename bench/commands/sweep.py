@@ -167,24 +167,9 @@ def _resolve(options: SweepOptions) -> tuple[str, tuple[Case, ...], Limits, Qual
 
 def surroundings(machine: Machine) -> Surroundings:
     """What can run on this machine now."""
+    from profiles.probes.gpu import free_bytes
     from profiles.probes.memory import available_bytes
-    from workloads.backends import refusal
-    from workloads.describe import memory_needed
-
-    def unavailable(case: Case) -> str | None:
-        if case.device.startswith("cuda") and not machine.gpus:
-            return f"device {case.device}: no CUDA GPU on this machine"
-        if case.model is None:
-            return None
-        refused = refusal(
-            case.backend,
-            case.model.tables,
-            device=case.device,
-            dtype=case.dtype,
-            phase=case.phase,
-            optimizer=case.optimizer,
-        )
-        return None if refused is None else refused.allowed if refused.field == "backend" else str(refused)
+    from workloads.describe import device_memory, memory_needed
 
     def needed(case: Case) -> dict[str, int]:
         if case.model is None:
@@ -193,8 +178,18 @@ def surroundings(machine: Machine) -> Surroundings:
             case.model, case.batch_size, case.phase, case.backend, case.dtype, optimizer=case.optimizer
         )
 
+    def device_needed(case: Case) -> tuple[dict[str, int], int] | None:
+        gpu = machine.gpu(case.device)
+        if gpu is None or case.model is None:
+            return None
+        return device_memory(needed(case), case.placement, case.cache_load_factor), free_bytes(gpu)
+
     return Surroundings(
-        memory_available_bytes=available_bytes(), unavailable=unavailable, memory_needed=needed, step_s=rough_step_s
+        memory_available_bytes=available_bytes(),
+        unavailable=lambda case: unavailable(case, machine),
+        memory_needed=needed,
+        device_needed=device_needed,
+        step_s=rough_step_s,
     )
 
 
@@ -207,6 +202,42 @@ def rough_step_s(case: Case) -> float:
         return 0.0
     work = count_work(case.model, case.batch_size, case.phase, expected_touch(case.model, case.batch_size))
     return work.total("flops") / ROUGH_FLOPS_PER_S + work.total("bytes_algorithmic") / ROUGH_BYTES_PER_S
+
+
+def unavailable(case: Case, machine: Machine) -> str | None:
+    """Why the case cannot run on this machine: its device, its backend, its placement or its execution, or None."""
+    from workloads import backends, executions
+
+    if case.device.startswith("cuda") and machine.gpu(case.device) is None:
+        return f"device {case.device}: no CUDA GPU on this machine" if not machine.gpus else _no_such_gpu(case, machine)
+    if case.tf32 and case.device == "cpu":
+        return "tf32 is a format of CUDA devices"
+    if case.model is None:
+        return "a user's own step is run as it is: execution eager only" if case.execution != "eager" else None
+    refused = backends.refusal(
+        case.backend,
+        case.model.tables,
+        device=case.device,
+        dtype=case.dtype,
+        phase=case.phase,
+        optimizer=case.optimizer,
+        placement=case.placement,
+    )
+    if refused is not None:
+        return refused.allowed if refused.field == "backend" else str(refused)
+    want = executions.Want(
+        device=case.device,
+        phase=case.phase,
+        backend=case.backend,
+        optimizer=case.optimizer,
+        placement=case.placement,
+    )
+    return executions.load(case.execution).available(want)
+
+
+def _no_such_gpu(case: Case, machine: Machine) -> str:
+    known = ", ".join(f"cuda:{g.index}" for g in machine.gpus)
+    return f"device {case.device}: not on this machine; known: {known}"
 
 
 def _device(case: Case) -> str:

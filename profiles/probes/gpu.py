@@ -51,12 +51,23 @@ def _gpu(device: CudaDevice, nvml: Any | None, driver: str) -> Gpu:
         mig=bool(mig and mig[0]),
         driver=driver,
         power_limit_w=limit / 1000 if limit is not None else None,
+        pci=device.pci,
     )
 
 
 def _text(value: object) -> str:
     """NVML gives str or, in old versions, bytes."""
     return value.decode() if isinstance(value, bytes) else str(value or "unknown")
+
+
+def free_bytes(gpu: Gpu, nvml: Any | None = None) -> int:
+    """Bytes free on the GPU now, without a CUDA context; all of its memory where NVML does not say."""
+    nvml = nvml or load_nvml()[0]
+    if nvml is None or not gpu.pci:
+        return gpu.memory_bytes
+    handle = ask(nvml, nvml.nvmlDeviceGetHandleByPciBusId, gpu.pci.encode())
+    found = ask(nvml, nvml.nvmlDeviceGetMemoryInfo, handle) if handle is not None else None
+    return int(found.free) if found is not None else gpu.memory_bytes
 
 
 def read_gpus() -> tuple[Gpu, ...]:

@@ -26,13 +26,15 @@ class StageTimes(msgspec.Struct, frozen=True, kw_only=True):
 
     'backward' holds what of the backward pass belongs to no stage: the engine's own time and nodes without a
     forward op. On a CUDA trace times are those of GPU kernels and `coverage_frac` is the share of all GPU time that
-    has a stage; on a CPU trace it is the share of the steps' wall time. `step_s` is wall time always.
+    has a stage; on a CPU trace it is the share of the steps' wall time. `step_s` is wall time always; `on_device` says
+    which of the two it was.
     """
 
     stages: dict[str, tuple[float, float]]
     step_s: float
     coverage_frac: float
     steps: int
+    on_device: bool = False
 
 
 class _Homes:
@@ -128,6 +130,7 @@ def stage_times(trace: Trace, stages: Sequence[str], steps: int | None = None) -
         step_s=step_ns * 1e-9 / len(taken),
         coverage_frac=float(spent.sum()) / whole_ns if whole_ns else 0.0,
         steps=len(taken),
+        on_device=bool(gpu),
     )
 
 

@@ -35,7 +35,7 @@ def run(case: Request) -> tuple[Result, list[str]]:
 @pytest.mark.parametrize("phase", ["forward", "train_step"])
 def test_a_case_is_checked_before_it_is_timed(phase: str) -> None:
     result, order = run(request(phase=phase, batch_size=8))
-    assert order == ["build", "inputs", "check", "measure", "measuring", "measured", "trace", "result"]
+    assert order == ["build", "inputs", "prepare", "check", "measure", "measuring", "measured", "trace", "result"]
     assert result.check is not None
     assert 0 <= result.check.max_error <= result.check.tolerance
     assert result.settings.grad_mode == (phase == "train_step")
@@ -208,3 +208,27 @@ class TestInputStats:
 )
 def test_residency_compares_what_is_touched_with_the_cache(touched: int, llc: int, verdict: str) -> None:
     assert residency(touched * MIB, llc * MIB) == verdict
+
+
+@pytest.mark.parametrize("phase", ["forward", "train_step"])
+def test_the_dense_part_runs_and_is_counted_in_its_own_precision(phase: str) -> None:
+    full, half = (run(request(phase=phase, dtype=dtype, batch_size=32))[0] for dtype in ("float32", "bfloat16"))
+    assert half.check is not None
+    assert half.check.max_error <= half.check.tolerance
+    assert full.work is not None
+    assert half.work is not None
+    assert 2 * half.work.stages["top_mlp"].bytes_compulsory == full.work.stages["top_mlp"].bytes_compulsory
+    assert half.work.stages["embedding"] == full.work.stages["embedding"]
+
+
+def test_float16_is_for_inference() -> None:
+    assert run(request(dtype="float16", batch_size=32))[0].check is not None
+    with pytest.raises(ValueError, match="loss scaling"):
+        run(request(dtype="float16", phase="train_step"))
+
+
+def test_the_first_call_is_the_first_of_all() -> None:
+    result, _ = run(request(batch_size=8))
+    assert result.measurement.first_call_s > 0
+    assert result.measurement.compile_s is None
+    assert result.graphs is None

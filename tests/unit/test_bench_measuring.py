@@ -135,3 +135,19 @@ def test_single_steps_are_kept_from_the_whole_run_and_in_order():
     assert kept[-1] > 0.0099
     assert list(kept) == sorted(kept)
     assert spread_evenly([1.23456789012e-05], 4_000) == (1.2346e-05,)
+
+
+def test_a_device_clock_times_single_steps_apart_from_its_repeats() -> None:
+    cuda = FakeCuda()
+
+    def step(cost_ms: float) -> None:
+        cuda.launch(cost_ms)
+        time.sleep(0.0005)
+
+    limits = Limits(budget_s=0.2, min_repeat_s=0.005)
+    found = measure(step, [0.4], CudaClock(cuda), limits, min_steps=20, latency_steps=7)
+    assert found.steps_per_repeat >= 20
+    assert len(found.step_times_s) == 7
+    assert measure(step, [0.4], CudaClock(cuda), limits, min_steps=20).step_times_s == ()
+    host = measure(step, [0.4], HostClock(), limits, latency_steps=7)
+    assert len(host.step_times_s) == host.steps_per_repeat * len(host.times_s)

@@ -13,6 +13,7 @@ from bench import metrics
 from bench.records import Case, Channel, Outcome, Record, StageTime, TraceSummary
 from profiles.machine import Ceiling
 from tests import sample_records
+from workloads.executions import Graphs
 from workloads.work import StageWork, Work
 
 MACHINE = sample_records.machine(
@@ -205,3 +206,28 @@ def test_rows_are_plain_json() -> None:
 def test_names_are_unique_and_described() -> None:
     assert len(metrics.BY_NAME) == len(metrics.METRICS)
     assert all(m.description for m in metrics.METRICS)
+
+
+def test_device_times_of_a_trace_are_not_scaled_by_what_profiling_costs_the_host() -> None:
+    """Host: 6 ms of a 12 ms profiled step is half of the 10 ms timed one. Device: 6 ms of kernels are 6 ms."""
+    on_device = msgspec.structs.replace(
+        TRACE, clock="device", stages={"embedding": StageTime(forward_s=0.006, backward_s=0.0, share_frac=0.6)}
+    )
+    for trace, expected_s in ((TRACE, 0.005), (on_device, 0.006)):
+        found = record(trace=trace)
+        assert metrics.stage_step_s(found, "embedding") == pytest.approx(expected_s)
+        stages = metrics.stages(found, sample_records.machine())
+        assert stages["embedding"]["forward_s"] == pytest.approx(expected_s)
+
+
+def test_what_was_compiled_is_counted() -> None:
+    eager, machine = record(), sample_records.machine()
+    assert [metrics.value(eager, machine, n) for n in ("compile_s", "graphs", "graph_breaks")] == [None, None, None]
+    assert eager.measurement is not None
+    compiled = record(
+        measurement=msgspec.structs.replace(eager.measurement, compile_s=12.5),
+        graphs=Graphs(graphs=3, breaks=2, recompiles=1),
+    )
+    names = ("compile_s", "graphs", "graph_breaks", "recompiles")
+    assert [metrics.value(compiled, machine, n) for n in names] == [12.5, 3.0, 2.0, 1.0]
+    assert metrics.BY_NAME["compile_s"].better == "lower"

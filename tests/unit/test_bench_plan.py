@@ -70,3 +70,26 @@ def test_where_none_can_run_each_reason_is_told_once() -> None:
 )
 def test_capacities_are_binary(number: float, text: str) -> None:
     assert gib(number) == text
+
+
+def planned_on_gpu(there: int, here: int, free: int, available: int) -> str | None:
+    around = Surroundings(
+        memory_available_bytes=available,
+        unavailable=lambda _: None,
+        memory_needed=lambda _: {"tables": there, "reference_check": here},
+        device_needed=lambda _: ({"tables": there}, free),
+    )
+    return plan([make_case("tiny", None, {"device": "cuda"})], Limits(), around)[0].skip_reason
+
+
+def test_a_gpu_and_its_host_each_have_their_own_memory() -> None:
+    assert planned_on_gpu(9 * GIB, GIB, 10 * GIB, 2 * GIB) is None
+    assert "needs 9 GiB of memory of cuda (tables 9 GiB)" in str(planned_on_gpu(9 * GIB, GIB, 9 * GIB, 99 * GIB))
+    assert "needs 2 GiB of host memory (reference_check 2 GiB)" in str(planned_on_gpu(GIB, 2 * GIB, 99 * GIB, 2 * GIB))
+
+
+def test_compiling_takes_time_that_a_plan_knows() -> None:
+    around = Surroundings(memory_available_bytes=GIB, unavailable=lambda _: None, memory_needed=lambda _: {"tables": 1})
+    cases = [make_case("tiny", None, {"execution": name}) for name in ("eager", "compile")]
+    eager, compiled = (p.estimate_s for p in plan(cases, Limits(), around))
+    assert compiled > eager

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import resource
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -157,3 +159,35 @@ def _alive(pid: int) -> bool:
         return "zombie" not in Path(f"/proc/{pid}/status").read_text()
     except FileNotFoundError:
         return False
+
+
+ASKS_FOR_CUDA = """
+import os, sys, warnings
+warnings.simplefilter("ignore")
+import torch
+from bench import forkserver
+driver = []
+torch._C._cuda_getDeviceCount = lambda: driver.append(1) or 1
+torch.cuda._device_count_nvml = lambda: 1
+os.environ[forkserver.NVML_CHECK] = sys.argv[1]
+for name in forkserver.PRELOAD:
+    forkserver._import_quietly(name)
+assert torch.cuda.is_available()
+sys.exit(len(driver))
+"""
+
+
+@pytest.mark.parametrize(("check", "starts"), [("1", False), ("0", True)])
+def test_preloading_starts_no_cuda_driver(check: str, starts: bool) -> None:
+    """A forked worker cannot use CUDA once its server has counted devices through the driver instead of NVML."""
+    pytest.importorskip("torch")
+    done = subprocess.run([sys.executable, "-c", ASKS_FOR_CUDA, check], capture_output=True, timeout=120, check=False)
+    assert (done.returncode > 0) == starts, done.stderr.decode()
+
+
+def job_nvml_check(payload: bytes, emit: Emit) -> None:
+    emit("result", {"variable": os.environ.get("PYTORCH_NVML_BASED_CUDA_CHECK")})
+
+
+def test_the_server_asks_nvml_for_devices(server: ForkServer) -> None:
+    assert run(server, "job_nvml_check")[1]["result"] == {"variable": "1"}

@@ -89,6 +89,31 @@ def test_gpu_time_is_found_by_correlation():
     times = stage_times(trace_of(events), ["embedding"])
     assert times.stages["embedding"] == pytest.approx((40e-9, 50e-9))
     assert times.coverage_frac == pytest.approx(0.9)
+    assert times.on_device
+    assert not stage_times(CPU_STEP, ["embedding"]).on_device
+
+
+def test_kernels_of_a_graph_and_of_the_driver_belong_to_what_launched_them():
+    """A CUDA graph's kernels all carry its one launch; Triton launches through the driver, copies have no kernel."""
+    events = [
+        mark("step", 0, 100),
+        mark("input_copy", 0, 10),
+        event("cudaMemcpyAsync", 2, 1, cat="cuda_runtime", correlation=1),
+        mark("graph", 10, 10),
+        event("cudaGraphLaunch", 12, 2, cat="cuda_runtime", correlation=2),
+        mark("compiled", 30, 10),
+        event("cuLaunchKernelEx", 32, 2, cat="cuda_driver", correlation=3),
+        event("Memcpy DtoD", 5, 7, cat="gpu_memcpy", tid="stream 7", correlation=1),
+        event("gemm", 20, 30, cat="kernel", tid="stream 7", correlation=2),
+        event("gather", 50, 20, cat="kernel", tid="stream 7", correlation=2),
+        event("triton_poi_fused", 71, 9, cat="kernel", tid="stream 7", correlation=3),
+        event("embedding", 20, 50, cat="gpu_user_annotation", tid="stream 7"),
+    ]
+    times = stage_times(events, ["input_copy", "graph", "compiled"])
+    assert times.stages["input_copy"] == pytest.approx((7e-9, 0.0))
+    assert times.stages["graph"] == pytest.approx((50e-9, 0.0))
+    assert times.stages["compiled"] == pytest.approx((9e-9, 0.0))
+    assert times.coverage_frac == pytest.approx(1.0)
 
 
 def test_a_trace_without_steps():

@@ -7,7 +7,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from workloads import catalogue
+from workloads import catalogue, placements
 from workloads.spec import SpecError, TableSpec
 from workloads.work import is_training
 
@@ -39,8 +39,12 @@ class Backend(Protocol):
         dtype: torch.dtype,
         optimizer: str | None,
         learning_rate: float,
+        **unified: Any,
     ) -> Embedding:
-        """The module with unfilled fp32 tables and pooled output in `dtype`, of what `refusal` lets pass."""
+        """The module with unfilled fp32 tables and pooled output in `dtype`, of what `refusal` lets pass.
+
+        `unified` is `placement` and `cache_load_factor`, given only to files whose PLACEMENTS offer unified memory.
+        """
 
 
 def names() -> list[str]:
@@ -55,7 +59,14 @@ def load(name: str) -> Backend:
 
 
 def refusal(
-    name: str, tables: tuple[TableSpec, ...], *, device: str, dtype: str, phase: str, optimizer: str
+    name: str,
+    tables: tuple[TableSpec, ...],
+    *,
+    device: str,
+    dtype: str,
+    phase: str,
+    optimizer: str,
+    placement: str = "device",
 ) -> SpecError | None:
     """Why the backend called `name` cannot serve such a case here, or None; what a plan foresees and a build raises.
 
@@ -64,7 +75,8 @@ def refusal(
     if is_training(phase) and dtype == "float16":
         return SpecError("dtype", dtype, "training in float16 needs loss scaling, which is not there; try 'bfloat16'")
     backend = load(name)
-    reason = backend.available(device, phase, optimizer)
+    reason = placements.refused(backend, name, device, placement)
+    reason = reason or backend.available(placements.table_device(device, placement), phase, optimizer)
     if reason:
         return SpecError("backend", name, reason)
     return _weighted_mean(tables) or backend.refuses(tables)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from workloads.pooling import Embedding
 
 
+PLACEMENTS = ("managed", "managed_caching")
 TORCH_OF = {"1.6": "2.11", "1.7": "2.12", "1.8": "2.13"}
 """fbgemm-gpu must match torch to the ABI; releases not listed here are given the benefit of the doubt."""
 
@@ -72,11 +73,23 @@ def odd_dims(tables: tuple[TableSpec, ...]) -> SpecError | None:
 
 
 def build(
-    tables: tuple[TableSpec, ...], *, device: str, dtype: torch.dtype, optimizer: str | None, learning_rate: float
+    tables: tuple[TableSpec, ...],
+    *,
+    device: str,
+    dtype: torch.dtype,
+    optimizer: str | None,
+    learning_rate: float,
+    placement: str = "device",
+    cache_load_factor: float = 0.2,
 ) -> Embedding:
     """Module over `tables`, `sgd`, `rowwise_adagrad` or (on CUDA) `adam` fused into backward."""
     from workloads import tbe_module
 
     return tbe_module.TableBatched(
-        tables, device=device, dtype=dtype, optimizer=optimizer or "sgd", learning_rate=learning_rate
+        tables,
+        device=device,
+        dtype=dtype,
+        optimizer=optimizer or "sgd",
+        learning_rate=learning_rate,
+        storage=tbe_module.Storage(placement, cache_load_factor),
     )

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from workloads.pooling import Embedding
 
+PLACEMENTS = tbe.PLACEMENTS
 ROW_TYPES = ("float32", "float16", "int8", "int4")
 
 
@@ -32,9 +33,17 @@ def refuses(tables: tuple[TableSpec, ...]) -> SpecError | None:
 
 
 def build(
-    tables: tuple[TableSpec, ...], *, device: str, dtype: torch.dtype, optimizer: str | None, learning_rate: float
+    tables: tuple[TableSpec, ...],
+    *,
+    device: str,
+    dtype: torch.dtype,
+    optimizer: str | None,
+    learning_rate: float,
+    placement: str = "device",
+    cache_load_factor: float = 0.2,
 ) -> Embedding:
     """Module over `tables`; unfilled rows in their `row_type` on `device`."""
-    from workloads import tbe_int_module
+    from workloads import tbe_int_module, tbe_module
 
-    return tbe_int_module.IntTables(tables, device=device, dtype=dtype)
+    storage = tbe_module.Storage(placement, cache_load_factor)
+    return tbe_int_module.IntTables(tables, device=device, dtype=dtype, storage=storage)
