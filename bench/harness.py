@@ -133,8 +133,10 @@ def run_case(payload: bytes, emit: Emit) -> None:
 
 
 def _run_model(request: Request, emit: Emit) -> Result:
+    if request.scratch is not None:
+        return _run_model_in(Path(request.scratch), request, emit)
     with tempfile.TemporaryDirectory(prefix="dlrm-bench-") as own:
-        return _run_model_in(Path(request.scratch or own), request, emit)
+        return _run_model_in(Path(own), request, emit)
 
 
 def _run_model_in(scratch: Path, request: Request, emit: Emit) -> Result:

@@ -269,3 +269,23 @@ def test_a_run_of_another_machine_is_not_resumed(cli: Cli) -> None:
     done = cli("sweep", "--resume", str(run))
     assert done.returncode == 2
     assert "machine hard.cpu_model: the run has 1" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_compiled_case_runs_in_a_forked_worker_and_leaves_nothing_behind(cli: Cli, tmp_path: Path) -> None:
+    if not (shutil.which("g++") or shutil.which("clang++")):
+        pytest.skip("no C++ compiler")
+    write_sweep(cli.folder, FAST + '[[grid]]\npreset = "tiny"\n[grid.axes]\nexecution = ["compile", "cuda_graph"]\n')
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    quiet = Cli(cli.folder, cli.environment | {"TMPDIR": str(scratch)})
+    done = quiet("sweep", "mine.toml")
+    assert done.returncode == 0, done.stderr
+    compiled, captured = records(run_folder(cli.folder))
+    assert compiled["outcome"]["status"] == "ok"
+    assert compiled["graphs"]["graphs"] == 1
+    assert compiled["measurement"]["compile_s"] > 0
+    assert captured["outcome"]["reason"] == "a CUDA graph needs a CUDA device"
+    assert not list(scratch.glob("dlrm-bench-*"))
+    shown = json.loads(cli("show", str(run_folder(cli.folder)), "--json").stdout)
+    assert shown[0]["metrics"]["graph_breaks"] == 0
