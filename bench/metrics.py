@@ -18,7 +18,7 @@ from bench import stats
 from bench.records import Channel, Measurement, Record
 from profiles.machine import Ceilings, Machine
 from profiles.roofline import gather_roof, gemm_roof, stream_roof
-from workloads.work import StageWork
+from workloads.work import StageWork, line_bytes
 
 Value = float | tuple[float, float] | None
 Formula = Callable[[Record, Machine], Value]
@@ -146,7 +146,7 @@ def stage_roof(record: Record, stage: str, work: StageWork, ceilings: Ceilings) 
     assert record.work is not None
     gathers = stage == "embedding" and record.work.row_bytes > 0 and bool(ceilings.gather)
     if gathers:
-        rate = gather_roof(ceilings, round(record.work.row_bytes), work.working_set_bytes)
+        rate = _gather_rate(ceilings, record.work.row_bytes, work.working_set_bytes)
     else:
         rate = stream_roof(ceilings, work.working_set_bytes)
     moving_s = work.bytes_compulsory / rate if rate else 0.0
@@ -154,6 +154,17 @@ def stage_roof(record: Record, stage: str, work: StageWork, ceilings: Ceilings) 
     if computing_s > moving_s:
         return StageRoof(computing_s, "compute")
     return StageRoof(moving_s, "gather" if gathers else "stream")
+
+
+def _gather_rate(ceilings: Ceilings, row_bytes: float, working_set_bytes: int) -> float:
+    """Bytes/s of a random gather in whole cache lines, as compulsory bytes are counted.
+
+    Ceilings count the bytes of rows. A row that ends within a line takes the rest of it along, and one narrower than
+    the narrowest measured is gathered at least as fast, in rows per second, as that.
+    """
+    width = max(1, round(row_bytes))
+    narrowest = min(c.row_bytes for c in ceilings.gather if c.row_bytes)
+    return gather_roof(ceilings, width, working_set_bytes) * line_bytes(width) / max(width, narrowest)
 
 
 def _computing_s(work: StageWork, ceilings: Ceilings, dtype: str) -> float:
@@ -189,12 +200,12 @@ def _embedding_fraction_of_roof(record: Record, machine: Machine) -> Value:
 
 
 def gather_roof_bytes_per_s(record: Record, machine: Machine) -> float | None:
-    """Measured gather ceiling (bytes/s) for the row size and working set of the case."""
+    """Measured gather ceiling (bytes/s of whole lines) for the row size and working set of the case."""
     ceilings = ceilings_of(record, machine)
     stage = record.work.stages.get("embedding") if record.work else None
     if ceilings is None or not ceilings.gather or stage is None or record.work is None or not record.work.row_bytes:
         return None
-    return gather_roof(ceilings, round(record.work.row_bytes), stage.working_set_bytes) or None
+    return _gather_rate(ceilings, record.work.row_bytes, stage.working_set_bytes) or None
 
 
 # Memory, inputs, telemetry
