@@ -146,8 +146,7 @@ def stage_roof(record: Record, stage: str, work: StageWork, ceilings: Ceilings) 
     assert record.work is not None
     gathers = stage == "embedding" and record.work.row_bytes > 0 and bool(ceilings.gather)
     if gathers:
-        # Compulsory bytes are whole cache lines, so the ceiling is that of rows which fill theirs.
-        rate = gather_roof(ceilings, line_bytes(round(record.work.row_bytes)), work.working_set_bytes)
+        rate = _gather_rate(ceilings, record.work.row_bytes, work.working_set_bytes)
     else:
         rate = stream_roof(ceilings, work.working_set_bytes)
     moving_s = work.bytes_compulsory / rate if rate else 0.0
@@ -161,6 +160,17 @@ def _product_dtype(record: Record) -> str:
     """The dtype whose matrix-product ceiling counts: tf32 where float32 products may use it."""
     case = record.case
     return "tf32" if case.tf32 and case.dtype == "float32" else case.dtype
+
+
+def _gather_rate(ceilings: Ceilings, row_bytes: float, working_set_bytes: int) -> float:
+    """Bytes/s of a random gather in whole cache lines, as compulsory bytes are counted.
+
+    Ceilings count the bytes of rows. A row that ends within a line takes the rest of it along, and one narrower than
+    the narrowest measured is gathered at least as fast, in rows per second, as that.
+    """
+    width = max(1, round(row_bytes))
+    narrowest = min(c.row_bytes for c in ceilings.gather if c.row_bytes)
+    return gather_roof(ceilings, width, working_set_bytes) * line_bytes(width) / max(width, narrowest)
 
 
 def _computing_s(work: StageWork, ceilings: Ceilings, dtype: str) -> float:
@@ -196,12 +206,12 @@ def _embedding_fraction_of_roof(record: Record, machine: Machine) -> Value:
 
 
 def gather_roof_bytes_per_s(record: Record, machine: Machine) -> float | None:
-    """Measured gather ceiling (bytes/s) for the row size and working set of the case."""
+    """Measured gather ceiling (bytes/s of whole lines) for the row size and working set of the case."""
     ceilings = ceilings_of(record, machine)
     stage = record.work.stages.get("embedding") if record.work else None
     if ceilings is None or not ceilings.gather or stage is None or record.work is None or not record.work.row_bytes:
         return None
-    return gather_roof(ceilings, round(record.work.row_bytes), stage.working_set_bytes) or None
+    return _gather_rate(ceilings, record.work.row_bytes, stage.working_set_bytes) or None
 
 
 # Memory, inputs, telemetry

@@ -130,7 +130,7 @@ def stage_times(trace: Trace, stages: Sequence[str], steps: int | None = None) -
         step_s=step_ns * 1e-9 / len(taken),
         coverage_frac=float(spent.sum()) / whole_ns if whole_ns else 0.0,
         steps=len(taken),
-        on_device=bool(gpu),
+        on_device=len(gpu) > 0,
     )
 
 

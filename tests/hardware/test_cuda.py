@@ -177,7 +177,7 @@ def test_out_of_memory_is_an_outcome_and_the_next_case_is_healthy(tmp_path: Path
     with Pool() as pool:
         ending, result, phase = run(pool, tmp_path, num_rows=2**31, dim=128, num_tables=1)
         assert result is None
-        assert (failure(ending, phase).status, _failure(ending, phase).kind) == ("failed", "out_of_memory"), ending.log
+        assert (failure(ending, phase).status, failure(ending, phase).kind) == ("failed", "out_of_memory"), ending.log
         ending, result, _ = run(pool, tmp_path, batch_size=64)
         assert ending.kind == "ok", ending.log
         assert result is not None

@@ -231,3 +231,13 @@ def test_what_was_compiled_is_counted() -> None:
     names = ("compile_s", "graphs", "graph_breaks", "recompiles")
     assert [metrics.value(compiled, machine, n) for n in names] == [12.5, 3.0, 2.0, 1.0]
     assert metrics.BY_NAME["compile_s"].better == "lower"
+
+
+@pytest.mark.parametrize(("row_bytes", "rate"), [(16, 8e9), (4, 8e9), (32, 4e9), (64, 2e9), (96, 2e9 * 128 / 96)])
+def test_the_gather_roof_counts_whole_lines_as_compulsory_bytes_do(row_bytes: float, rate: float) -> None:
+    """Measured: 2 GB/s of rows for rows of 16 to 128 bytes. One of 16 bytes takes a line of 64, one of 96 takes two."""
+    curve = tuple(sample_records.rate("index", 2.0, row_bytes=w, working_set_bytes=2**30) for w in (16, 32, 64, 128))
+    ceilings = msgspec.structs.replace(sample_records.ceilings(), gather=curve)
+    narrow = record(work=msgspec.structs.replace(WORK, row_bytes=row_bytes))
+    found = metrics.gather_roof_bytes_per_s(narrow, sample_records.machine(ceilings={"cpu": ceilings}))
+    assert found == pytest.approx(rate)

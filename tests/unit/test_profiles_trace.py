@@ -90,7 +90,7 @@ def test_gpu_time_is_found_by_correlation():
     assert times.stages["embedding"] == pytest.approx((40e-9, 50e-9))
     assert times.coverage_frac == pytest.approx(0.9)
     assert times.on_device
-    assert not stage_times(CPU_STEP, ["embedding"]).on_device
+    assert not stage_times(trace_of(CPU_STEP), ["embedding"]).on_device
 
 
 def test_kernels_of_a_graph_and_of_the_driver_belong_to_what_launched_them():
@@ -109,7 +109,7 @@ def test_kernels_of_a_graph_and_of_the_driver_belong_to_what_launched_them():
         event("triton_poi_fused", 71, 9, cat="kernel", tid="stream 7", correlation=3),
         event("embedding", 20, 50, cat="gpu_user_annotation", tid="stream 7"),
     ]
-    times = stage_times(events, ["input_copy", "graph", "compiled"])
+    times = stage_times(trace_of(events), ["input_copy", "graph", "compiled"])
     assert times.stages["input_copy"] == pytest.approx((7e-9, 0.0))
     assert times.stages["graph"] == pytest.approx((50e-9, 0.0))
     assert times.stages["compiled"] == pytest.approx((9e-9, 0.0))

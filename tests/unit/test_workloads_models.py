@@ -65,6 +65,16 @@ def test_embedding_bytes_by_hand():
     assert train.flops - stage.flops == 6 * 5 + 2 * 4 * 5
 
 
+def test_narrow_rows_share_lines_so_the_table_bounds_compulsory_bytes():
+    """Rows of one float, 16 to a line: 90 distinct ones of 100 fill at most the 7 lines of the table."""
+    table = TableSpec(name="t", num_rows=100, dim=1, pooling_factor=1)
+    spec = ModelSpec(name="m", variant="embedding", tables=(table,))
+    touched = (TableTouch(lookups=200, unique_rows=90, rotation_unique_rows=100),)
+    stage = models.count_work(spec, 200, "forward", touched).stages["embedding"]
+    assert stage.bytes_compulsory == 7 * 64 + 200 * 4 + 200 * 8 + 201 * 8
+    assert stage.working_set_bytes == 7 * 64
+
+
 def test_dot_work_by_hand():
     # tiny: 4 tables and the bottom output, so F = 5 vectors of 8; 10 pairs.
     stage = models.count_work(TINY, 1, "forward", expected_touch(TINY, 1)).stages["interaction"]
