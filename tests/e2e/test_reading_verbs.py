@@ -102,7 +102,7 @@ def test_describe_answers_a_mistake(cli: Cli, flags: list[str], words: str) -> N
 
 def test_show_as_json_table_and_csv(cli: Cli, run: Path) -> None:
     rows = read(cli, "show", str(run))
-    assert [set(row) for row in rows] == [{"key", "case", "outcome", "metrics", "stages"}] * 4
+    assert [set(row) for row in rows] == [{"key", "case", "outcome", "metrics", "stages", "inputs"}] * 4
     assert all(row["key"] in cli("show", str(run)).stdout for row in rows)
     table = list(csv.DictReader(io.StringIO(cli("show", str(run), "--csv").stdout)))
     assert [line["key"] for line in table] == [row["key"] for row in rows]
