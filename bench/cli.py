@@ -139,6 +139,19 @@ def report(
     make_report(runs, out)
 
 
+@app.command()
+def selftest(
+    what: Annotated[str, typer.Argument(help="stats: the gate's statistics, by enumeration and simulation.")],
+    seed: Annotated[int, typer.Option(help="Seed of the simulation.")] = 0,
+    out: Annotated[Path | None, typer.Option("--out", metavar="FILE.json", help="Write the findings here too.")] = None,
+    json: Json = False,
+) -> None:
+    """Prove the gate on this machine: exact tables, false failures, what simpler rules do on the same data."""
+    from bench.commands.selftest import run_selftest
+
+    raise typer.Exit(run_selftest(what, seed, out, as_json=json))
+
+
 def main() -> NoReturn:
     """Run the command line and exit with a documented code."""
     signal.signal(signal.SIGTERM, _interrupt)

@@ -1,0 +1,55 @@
+"""The selftest verb: prove the gate by experiment and print what was found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from bench import store
+from bench.commands.output import print_json, print_table, stderr
+from bench.errors import Exit
+from bench.gate.selftest_stats import RUN_CASES, Finding, StatsReport, selftest
+from workloads.spec import unknown
+
+KINDS = ("stats",)
+
+
+def run_selftest(what: str, seed: int, out: Path | None, *, as_json: bool) -> int:
+    """Run the experiment of this name; 0 where every sentence held, else 5."""
+    if what not in KINDS:
+        raise unknown("selftest", what, list(KINDS))
+    report = selftest(seed)
+    if out is not None:
+        store.write_atomic(out, msgspec.json.format(msgspec.json.encode(report), indent=1))
+        stderr().print(f"written: {out}", markup=False, soft_wrap=True)
+    if as_json:
+        print_json(msgspec.to_builtins(report) | {"ok": report.ok})
+    else:
+        _print(report)
+    return Exit.OK if report.ok else Exit.INVALID
+
+
+def _print(report: StatsReport) -> None:
+    rows = [
+        [f.law, f.what, f"{f.rate:.5g}", _bound(f), f"{f.cases:,}", "ok" if f.ok else "FAILED"] for f in report.findings
+    ]
+    print_table("what must hold", ["noise", "sentence", "found", "allowed", "cases", ""], rows, right=[2, 3, 4])
+    rules = [
+        [
+            r.law,
+            r.rule,
+            f"{r.false_failure_frac:.3%}",
+            f"{r.any_of_40_frac:.1%}",
+            f"{r.found_frac:.1%}",
+        ]
+        for r in report.rules
+    ]
+    columns = ["noise", "rule", "unchanged case fails", f"a run of {RUN_CASES} unchanged fails", "+5 % found"]
+    print_table("rules on the same noise", columns, rules, right=[2, 3, 4])
+    failed = [f for f in report.findings if not f.ok]
+    print("every sentence held" if not failed else f"{len(failed)} sentences did not hold")
+
+
+def _bound(finding: Finding) -> str:
+    return f"{'>=' if finding.at_least else '<='} {finding.allowed:.5g}"
