@@ -89,8 +89,9 @@ def _judge(
     data: CaseData, first: Estimate, second: Estimate | None, preset: Preset, num_cases: int
 ) -> tuple[Status, Reason]:
     if data.excluded_frac > preset.max_excluded_frac:
-        share = f"{data.excluded_frac:.0%} of its block pairs were disturbed (at most {preset.max_excluded_frac:.0%})"
-        return "INCONCLUSIVE", Reason("disturbed", share)
+        most = percent(preset.max_excluded_frac)
+        told = f"{percent(data.excluded_frac)} of its block pairs were disturbed (at most {most} may be)"
+        return "INCONCLUSIVE", Reason("disturbed", told)
     if not flagged(data.stage1, preset):
         return _bounded(data, first, preset, "noise")
     level = confirm_level(preset, num_cases)
@@ -112,7 +113,9 @@ def _confirmed(data: CaseData, second: Estimate, p: float, sign: int, level: flo
 
 def _told(found: Estimate, p: float, level: float) -> Reason:
     word = "slower" if found.change_frac > 0 else "faster"
-    told = f"{abs(found.change_frac):.1%} {word}, confirmed on {found.epochs} new epochs (p = {p:.2g} <= {level:.2g})"
+    told = (
+        f"{percent(abs(found.change_frac))} {word}, confirmed on {found.epochs} new epochs (p = {p:.2g} <= {level:.2g})"
+    )
     return Reason("confirmed", told)
 
 
@@ -120,14 +123,16 @@ def _bounded(data: CaseData, found: Estimate, preset: Preset, otherwise: str) ->
     """PASS where a slow-down of the target is excluded, else INCONCLUSIVE."""
     high = found.high_frac
     if high is not None and high < preset.target_frac:
-        return "PASS", Reason("excluded", f"at most {high:+.1%}: a slow-down of {preset.target_frac:.1%} is excluded")
+        return "PASS", Reason(
+            "excluded", f"at most {percent(high, '+')}: a slow-down of {percent(preset.target_frac)} is excluded"
+        )
     if high is not None and high * data.base_step_s < preset.floor_s:
         told = f"at most {high * data.base_step_s * 1e6:.2g} us slower, below the floor of {preset.floor_s * 1e6:g} us"
         return "PASS", Reason("below_floor", told)
     if data.stopped:
         return "INCONCLUSIVE", Reason("budget", "the time ended before a slow-down of the target could be excluded")
-    bound = "any size" if high is None else f"{high:+.1%}"
-    told = f"a slow-down up to {bound} is possible, more than the target of {preset.target_frac:.1%}"
+    bound = "any size" if high is None else f"{percent(high, '+')}"
+    told = f"a slow-down up to {bound} is possible, more than the target of {percent(preset.target_frac)}"
     if otherwise == "not_confirmed":
         told += "; stage 1's flag was not confirmed"
     return "INCONCLUSIVE", Reason(otherwise, told)
@@ -142,9 +147,11 @@ def judge_control(data: CaseData, preset: Preset) -> CaseVerdict:
     size = abs(math.log1p(found.change_frac))
     differs = min(found.p_regressed, found.p_improved) <= preset.control_level
     if differs and size >= math.log1p(preset.min_effect_frac):
-        reason = Reason("control", f"identical code differs by {found.change_frac:+.1%}: something favours one side")
+        reason = Reason(
+            "control", f"identical code differs by {percent(found.change_frac, '+')}: something favours one side"
+        )
         return CaseVerdict(case=data.case, status="INCONCLUSIVE", reason=reason, stage1=found)
-    reason = Reason("control", f"identical code differs by {found.change_frac:+.1%}, within noise")
+    reason = Reason("control", f"identical code differs by {percent(found.change_frac, '+')}, within noise")
     return CaseVerdict(case=data.case, status="PASS", reason=reason, stage1=found, base_step_s=data.base_step_s)
 
 
@@ -152,7 +159,7 @@ def invalidity(controls: Sequence[CaseVerdict], excluded_frac: float, preset: Pr
     """Why the run's timings decide nothing."""
     found = [Reason("control", f"{c.case}: {c.reason.message}") for c in controls if c.status != "PASS"]
     if excluded_frac > preset.max_excluded_frac:
-        told = f"{excluded_frac:.0%} of all block pairs were disturbed by steal or throttling"
+        told = f"{percent(excluded_frac)} of all block pairs were disturbed by steal or throttling"
         found.append(Reason("disturbed", told))
     return tuple(found)
 
@@ -177,6 +184,11 @@ def with_counters(verdict: CaseVerdict, changes: tuple[CounterChange, ...]) -> C
     told = ", ".join(f"{c.name} {_number(c.base)} -> {_number(c.head)}" for c in breaches)
     timing = f"; timing: {verdict.reason.message}" if verdict.stage1 else ""
     return msgspec.structs.replace(verdict, status="REGRESSED", reason=Reason("counters", told + timing))
+
+
+def percent(fraction: float, sign: str = "-") -> str:
+    """A fraction for people: 5.1 %, or with sign '+' always signed."""
+    return f"{100 * fraction:{sign}.1f} %"
 
 
 def _number(value: float | None) -> str:

@@ -10,6 +10,7 @@ from bench.gate.presets import Preset
 from workloads.spec import SpecError
 
 SCREEN_POWER = 0.99
+MAX_CONFIRM_LEVEL = 0.05
 CONFIRM_POWER = 0.975
 MEDIAN_OF_HALF_NORMAL = 0.6745
 SIGNED_RANK_EFFICIENCY_SPARE = {1: 2, 2: 3}
@@ -22,8 +23,11 @@ def spread(differences: Sequence[float]) -> float:
 
 
 def confirm_level(preset: Preset, num_cases: int) -> float:
-    """Stage 2's level: P(any false failure) <= num_cases * screen_level * this = family_error, any dependence."""
-    return min(1.0, preset.family_error / (num_cases * preset.screen_level))
+    """Stage 2's level: P(any false failure) <= num_cases * screen_level * this <= family_error, any dependence.
+
+    Few cases would allow a high level. It is capped, so that nothing fails whose 90 % interval holds "no change".
+    """
+    return min(MAX_CONFIRM_LEVEL, preset.family_error / (num_cases * preset.screen_level))
 
 
 def least_epochs(level: float) -> int:

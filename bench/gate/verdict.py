@@ -70,11 +70,12 @@ class CounterChange(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CaseVerdict(msgspec.Struct, frozen=True, kw_only=True):
-    """One case. `detectable_frac`: the change that this run could have found, from the spread of its epochs."""
+    """One case. `detail`: a side's last lines, for errors. `detectable_frac`: the change this run could have found."""
 
     case: str
     status: Status
     reason: Reason
+    detail: str = ""
     stage1: Estimate | None = None
     stage2: Estimate | None = None
     base_step_s: float | None = None
