@@ -196,16 +196,49 @@ def gate(
 
 
 @app.command()
+def compare(base: Run, head: Run, json: Json = False) -> None:
+    """Two sweep runs of one machine, case by case. Advisory: one process per case and side; gate decides."""
+    from bench.commands.compare import compare_runs
+
+    raise typer.Exit(compare_runs(base, head, as_json=json))
+
+
+@app.command()
 def selftest(
-    what: Annotated[str, typer.Argument(help="stats: the gate's statistics, by enumeration and simulation.")],
-    seed: Annotated[int, typer.Option(help="Seed of the simulation.")] = 0,
-    out: Annotated[Path | None, typer.Option("--out", metavar="FILE.json", help="Write the findings here too.")] = None,
+    what: Annotated[
+        str,
+        typer.Argument(
+            help="stats (simulated), or live on SUITE: aa (unchanged), power (slowed), hostile (disturbed)."
+        ),
+    ],
+    suite: Annotated[list[str] | None, typer.Argument(metavar="SUITE...", help="For the live ones.")] = None,
+    runs: Annotated[int, typer.Option(help="Gate runs of a live one.")] = 1,
+    preset: Annotated[str, typer.Option(help="quick, default or rigorous.")] = "default",
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Change a field of the preset. Repeatable.")
+    ] = None,
+    inject: Annotated[float, typer.Option(help="power: head runs this share of steps more than it counts.")] = 0.05,
+    seed: Annotated[int, typer.Option(help="Seed of every random choice.")] = 0,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="stats: write this JSON file too. Live: where the runs are kept.")
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Prove the gate on this machine: exact tables, false failures, what simpler rules do on the same data."""
-    from bench.commands.selftest import run_selftest
+    """Prove the gate: exact tables, false failures and power, simulated or on this machine."""
+    from bench.commands.selftest import SelftestOptions, run_selftest
 
-    raise typer.Exit(run_selftest(what, seed, out, as_json=json))
+    options = SelftestOptions(
+        what=what,
+        suite=suite or [],
+        runs=runs,
+        preset=preset,
+        settings=settings or [],
+        inject_frac=inject,
+        seed=seed,
+        out=out,
+        as_json=json,
+    )
+    raise typer.Exit(run_selftest(options))
 
 
 def main() -> NoReturn:

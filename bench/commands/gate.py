@@ -72,7 +72,7 @@ def run_gate(options: GateOptions) -> int:
     base, head = _revisions(options, root)
     preset = _preset(options)
     with checkouts(root, base, head) as (base_root, head_root):
-        places = _places(root, folder, base_root, head_root)
+        places = make_places(root, folder, base_root, head_root)
         cases, base_lines = _cases(options, places)
         if not options.counters_only:
             require_resolution(preset, max(sum(c.same for c in cases), 1))
@@ -114,21 +114,27 @@ def _revisions(options: GateOptions, root: Path) -> tuple[Revision | None, Revis
 
 
 def _preset(options: GateOptions) -> presets.Preset:
+    return presets.changed(presets.load(options.preset), preset_changes(options.settings))
+
+
+def preset_changes(settings: Sequence[str]) -> dict[str, object]:
+    """--set flags as fields of a preset. Raises SpecError."""
     changes: dict[str, object] = {}
-    for flag in options.settings:
+    for flag in settings:
         name, values = parse_flag(flag, "--set")
         pair = name in ("n1", "n2")
         changes[name] = [values[0], values[-1]] if pair else values[0]
         if len(values) > (2 if pair else 1):
             raise SpecError("--set", flag, "one value is needed, or for n1 and n2 fewest,most")
-    return presets.changed(presets.load(options.preset), changes) if changes else presets.load(options.preset)
+    return changes
 
 
 def _budget_s(options: GateOptions) -> float | None:
     return duration_s(options.budget) if options.budget else None
 
 
-def _places(root: Path, folder: Path, base: Path | None, head: Path) -> dict[SideName, Place]:
+def make_places(root: Path, folder: Path, base: Path | None, head: Path) -> dict[SideName, Place]:
+    """Where each side's code lies, and the folder in it that answers to the one we are in."""
     inside = folder.resolve().relative_to(root.resolve())
     found: dict[SideName, Place] = {"head": Place(root=head, folder=head / inside)}
     return found if base is None else {"base": Place(root=base, folder=base / inside), **found}
@@ -175,28 +181,50 @@ def _manifest(
     preset: presets.Preset,
     machine: Machine,
 ) -> GateManifest:
+    made = make_manifest(
+        root, folder, revisions, cases, preset, machine, suite=options.suite, seed=options.seed, argv=options.argv
+    )
+    return msgspec.structs.replace(
+        made,
+        budget_s=_budget_s(options),
+        counters_only=options.counters_only,
+        against=None if options.against is None else str(options.against),
+    )
+
+
+def make_manifest(
+    root: Path,
+    folder: Path,
+    revisions: tuple[Revision, Revision],
+    cases: tuple[SuiteCase, ...],
+    preset: presets.Preset,
+    machine: Machine,
+    *,
+    suite: Sequence[str],
+    seed: int | None,
+    argv: Sequence[str] = (),
+) -> GateManifest:
+    """The manifest of a gate run that starts now; a seed is drawn where none is asked for."""
     from importlib.metadata import version
 
     return GateManifest(
         schema_version=SCHEMA_VERSION,
         kind="gate",
         created_at=now(),
-        argv=options.argv,
-        suite=tuple(options.suite),
+        argv=tuple(argv),
+        suite=tuple(suite),
         repository=str(root),
         folder=str(folder),
         base=revisions[0],
         head=revisions[1],
         cases=cases,
         preset=preset,
-        seed=options.seed if options.seed is not None else secrets.randbits(31),
-        budget_s=_budget_s(options),
+        seed=seed if seed is not None else secrets.randbits(31),
+        budget_s=None,
         machine=machine.cpu.name,
         machine_hash=machine.fingerprint.hash,
         llc_bytes=machine.llc_bytes("cpu"),
         version=version("dlrm-bench"),
-        counters_only=options.counters_only,
-        against=None if options.against is None else str(options.against),
     )
 
 
@@ -208,7 +236,7 @@ def _run(
     skipped: Mapping[str, str],
     base_lines: Sequence[Counted] = (),
 ) -> int:
-    sides = {name: _checkout(name, place, manifest) for name, place in places.items()}
+    sides = {name: side_checkout(name, place, manifest) for name, place in places.items()}
     try:
         with Progress(stderr(), manifest) as watching:
             lines = GateRun(run_dir, manifest, sides, skipped, watching, base_lines).run()
@@ -238,7 +266,8 @@ def _tell(options: GateOptions, run_dir: Path, manifest: GateManifest) -> int:
     )
 
 
-def _checkout(name: SideName, place: Place, manifest: GateManifest) -> Checkout:
+def side_checkout(name: SideName, place: Place, manifest: GateManifest) -> Checkout:
+    """What a side's process needs to know."""
     revision = manifest.base if name == "base" else manifest.head
     folder = place.folder if place.folder.is_dir() else place.root
     return Checkout(
@@ -260,7 +289,7 @@ def _resume(options: GateOptions, run_dir: Path) -> int:
     _check_resumable(run_dir, manifest, machine, root)
     base = None if manifest.against else manifest.base
     with checkouts(root, base, manifest.head) as (base_root, head_root), store.machine_lock():
-        places = _places(root, Path(manifest.folder), base_root, head_root)
+        places = make_places(root, Path(manifest.folder), base_root, head_root)
         return _run(options, run_dir, manifest, places, skip_reasons(manifest.cases, machine))
 
 

@@ -8,17 +8,59 @@ import msgspec
 
 from bench import store
 from bench.commands.output import print_json, print_table, stderr
-from bench.errors import Exit
+from bench.errors import Exit, UsageError
 from bench.gate.selftest_stats import RUN_CASES, Finding, StatsReport, selftest
 from workloads.spec import unknown
 
-KINDS = ("stats",)
+LIVE = ("aa", "power", "hostile")
+KINDS = ("stats", *LIVE)
 
 
-def run_selftest(what: str, seed: int, out: Path | None, *, as_json: bool) -> int:
-    """Run the experiment of this name; 0 where every sentence held, else 5."""
-    if what not in KINDS:
-        raise unknown("selftest", what, list(KINDS))
+class SelftestOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """The flags of `selftest`."""
+
+    what: str
+    suite: list[str]
+    runs: int
+    preset: str
+    settings: list[str]
+    inject_frac: float
+    seed: int
+    out: Path | None
+    as_json: bool
+
+
+def run_selftest(options: SelftestOptions) -> int:
+    """Run the experiment of this name; 0 where what must hold held, else 5."""
+    if options.what not in KINDS:
+        raise unknown("selftest", options.what, list(KINDS))
+    if options.what in LIVE:
+        return _run_live(options)
+    if options.suite:
+        raise UsageError("selftest stats is simulated: it takes no SUITE (aa, power and hostile do)")
+    return _run_stats(options.seed, options.out, as_json=options.as_json)
+
+
+def _run_live(options: SelftestOptions) -> int:
+    from bench.commands.gate import preset_changes
+    from bench.commands.selftest_live import LiveOptions, run_live
+
+    return run_live(
+        LiveOptions(
+            kind=options.what,
+            suite=options.suite,
+            runs=options.runs,
+            preset=options.preset,
+            changes=preset_changes(options.settings),
+            inject_frac=options.inject_frac,
+            seed=options.seed,
+            out=options.out or Path("results/local"),
+            as_json=options.as_json,
+        )
+    )
+
+
+def _run_stats(seed: int, out: Path | None, *, as_json: bool) -> int:
     report = selftest(seed)
     if out is not None:
         store.write_atomic(out, msgspec.json.format(msgspec.json.encode(report), indent=1))

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from bench.gate.ledger import CONTROLS
 from bench.gate.log import Blocks, Counted, EpochPlan, Failed, Line, SideName
 from bench.gate.presets import DISCARDED_STEPS, MIN_LAUNCHES, Preset
 from bench.gate.schedule import pair_order
@@ -152,7 +153,8 @@ def run_epoch(
     """Time every case of the plan. inject_frac: head runs this share of steps more than it counts (a self-test)."""
     with Both(checkouts, logs, plan) as both:
         for name in plan.order:
-            emit(_epoch_case(plan, both, jobs[name], inject_frac))
+            control = name in CONTROLS
+            emit(_epoch_case(plan, both, jobs[name], 0.0 if control else inject_frac))
 
 
 def _epoch_case(plan: EpochPlan, both: Both, job: Job, inject_frac: float) -> Line:

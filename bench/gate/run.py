@@ -40,7 +40,7 @@ class Observer(Protocol):
 
 
 class GateRun:
-    """Runs what a log still lacks."""
+    """Runs what a log still lacks. inject_frac: a self-test's slow-down of head."""
 
     def __init__(
         self,
@@ -50,11 +50,12 @@ class GateRun:
         skip_reasons: Mapping[str, str],
         observer: Observer,
         base_lines: Sequence[Counted] = (),
+        inject_frac: float = 0.0,
     ) -> None:
         self._dir, self._manifest, self._checkouts, self._observer = run_dir, manifest, checkouts, observer
         self._jobs = {c.name: job(c, checkouts, manifest, skip_reasons.get(c.name)) for c in manifest.cases}
         self._controls = {name: control_job(name, manifest.preset) for name in CONTROLS}
-        self._base_lines = base_lines
+        self._base_lines, self._inject_frac = base_lines, inject_frac
         self._logs = run_dir / "logs"
 
     def run(self) -> list[Line]:
@@ -93,7 +94,8 @@ class GateRun:
         began = time.perf_counter()
         self._observer.epoch(plan, ledger)
         emit(Began(plan=plan))
-        run_epoch(plan, self._checkouts, self._jobs | self._controls, self._logs, emit)
+        jobs = self._jobs | self._controls
+        run_epoch(plan, self._checkouts, jobs, self._logs, emit, inject_frac=self._inject_frac)
         emit(Ended(epoch=plan.epoch, elapsed_s=time.perf_counter() - began))
         return True
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 
 import msgspec
 import numpy as np
@@ -17,6 +18,7 @@ PAIRS = 8
 """Block pairs per epoch, simulated: fewer than measured, so that noise is larger than with 48."""
 
 Differences = NDArray[np.float64]
+Draw = Callable[[int, int], Differences]
 
 
 class Simulated(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,12 +35,34 @@ def simulate(law: str, cases: int, seed: int, preset: Preset, num_cases: int, in
     """Screen `cases` cases and confirm the flagged ones, each as one of a run of `num_cases`."""
     chance = np.random.default_rng([seed, list(noise_models.LAWS).index(law)])
     shift = math.log1p(injected_frac)
-    first = _draw(chance, law, cases, preset.n1[1], shift)
-    n1 = _epochs(first[:, : preset.n1[0]], preset, 1, num_cases)
+    return two_stages(lambda rows, epochs: _draw(chance, law, rows, epochs, shift), cases, preset, num_cases)
+
+
+def resample(
+    recorded: Sequence[float], draws: int, seed: int, preset: Preset, num_cases: int, injected_frac: float = 0.0
+) -> Simulated:
+    """The same with a case's recorded differences: sizes drawn from them, signs at random, and a change added."""
+    chance = np.random.default_rng(seed)
+    sizes, shift = np.abs(np.array(recorded)), math.log1p(injected_frac)
+
+    def draw(rows: int, epochs: int) -> Differences:
+        signs = chance.choice(np.array([-1.0, 1.0]), (rows, epochs))
+        # Drawn with replacement, sizes tie; a jitter far below any effect keeps the rows free of ties.
+        jitter = chance.normal(0, 1e-9, (rows, epochs))
+        drawn: Differences = signs * chance.choice(sizes, (rows, epochs)) + jitter + shift
+        return drawn
+
+    return two_stages(draw, draws, preset, num_cases)
+
+
+def two_stages(draw: Draw, cases: int, preset: Preset, num_cases: int) -> Simulated:
+    """Screen, then confirm on newly drawn differences. `draw(cases, epochs)` gives them."""
+    first = draw(cases, preset.n1[1])
+    n1 = _epochs(first[:, : preset.n1[0]], preset)
     p1 = _p_values(first, n1)
     chosen = np.flatnonzero(p1 <= preset.screen_level)
     n2 = _planned_stage2(first[chosen], n1[chosen], preset, num_cases)
-    second = _draw(chance, law, len(chosen), preset.n2[1], shift)
+    second = draw(len(chosen), preset.n2[1])
     p2 = _p_values(second, n2)
     large = _hodges_lehmann(second, n2) >= math.log1p(preset.min_effect_frac)
     failed = np.zeros(cases, dtype=bool)
@@ -51,10 +75,8 @@ def _draw(chance: np.random.Generator, law: str, cases: int, epochs: int, shift:
     return noise_models.differences(chance, blocks) + shift
 
 
-def _epochs(first: Differences, preset: Preset, stage: int, num_cases: int) -> NDArray[np.int64]:
-    if stage == 1:
-        return np.array([sample_size.stage1_epochs(row, preset) for row in first.tolist()], dtype=np.int64)
-    return np.array([sample_size.stage2_epochs(row, preset, num_cases) for row in first.tolist()], dtype=np.int64)
+def _epochs(first: Differences, preset: Preset) -> NDArray[np.int64]:
+    return np.array([sample_size.stage1_epochs(row, preset) for row in first.tolist()], dtype=np.int64)
 
 
 def _planned_stage2(first: Differences, n1: NDArray[np.int64], preset: Preset, num_cases: int) -> NDArray[np.int64]:

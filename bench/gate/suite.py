@@ -39,23 +39,24 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
 def suite_cases(suite: Sequence[str], base: Place | None, head: Place) -> tuple[SuiteCase, ...]:
     """Cases of both sides by name, in head's order, base's own last; without a base the head's stand for both.
 
-    Raises SpecError where an argument means nothing on either side.
+    A sweep file that base does not have yet is a question put to both sides: head's file serves base too. Raises
+    SpecError where an argument means nothing on either side.
     """
     ours = _cases_of(suite, head)
-    theirs = ours if base is None else _cases_of(suite, base)
+    theirs = ours if base is None else _cases_of(suite, base, head)
     found = [SuiteCase(name=n, base=theirs.get(n), head=ours.get(n)) for n in dict.fromkeys((*ours, *theirs))]
     if not found:
         raise SpecError("SUITE", " ".join(suite), "a sweep or path.py:function that one of the two sides has")
     return tuple(found)
 
 
-def _cases_of(suite: Sequence[str], place: Place) -> dict[str, Case]:
+def _cases_of(suite: Sequence[str], place: Place, fallback: Place | None = None) -> dict[str, Case]:
     found: dict[str, Case] = {}
     for argument in suite:
         if ".py:" in argument:
             found[_code_name(argument)] = _code_case(argument, place)
         else:
-            found |= _sweep_cases(argument, place)
+            found |= _sweep_cases(argument, place, fallback)
     return found
 
 
@@ -85,8 +86,8 @@ def located(code: str, root: Path) -> str:
     return f"{path if Path(path).is_absolute() else root / path}:{function}"
 
 
-def _sweep_cases(argument: str, place: Place) -> dict[str, Case]:
-    sweep = _side_sweep(argument, place)
+def _sweep_cases(argument: str, place: Place, fallback: Place | None) -> dict[str, Case]:
+    sweep = _side_sweep(argument, place) or (_side_sweep(argument, fallback) if fallback else None)
     if sweep is None:
         return {}
     found: dict[str, Case] = {}

@@ -116,8 +116,8 @@ def test_torch_steps_are_timed_with_the_idle_side_parked(repo: Cli) -> None:
 
 
 @pytest.mark.slow
-def test_three_times_the_work_is_a_regression(repo: Cli) -> None:
-    edit(repo, "steps.py", "work(20_000)", "work(60_000)")
+def test_a_gross_slow_down_is_a_regression(repo: Cli) -> None:
+    edit(repo, "steps.py", "work(20_000)", "work(400_000)")
     done = repo("gate", "--base", "HEAD", "steps.py:step", "steps.py:other", *MINIMAL, *GROSS, "--junit", "junit.xml")
     assert done.returncode == 1, done.stdout + done.stderr
     assert "1 regressed, 1" in done.stdout
@@ -276,3 +276,23 @@ def test_an_interrupted_gate_keeps_whole_epochs_and_goes_on(repo: Cli) -> None:
     changed = repo("gate", "--resume", str(run_dir(repo)))
     assert changed.returncode == 2
     assert "is not what it was when the run began" in changed.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["aa", "power", "hostile"])
+def test_live_selftests_judge_the_tree_against_itself(repo: Cli, kind: str) -> None:
+    flags = [*MINIMAL[:-2], *GROSS, "--inject", "9.0", "--out", "kept", "--json"]
+    done = repo("selftest", kind, "steps.py:step", *flags)
+    report = told(done)
+    assert report["kind"] == kind
+    assert report["judged"] == 1
+    assert report["cases"][0]["epochs"] >= 7
+    assert len(report["disturbed_by"]) == (2 if kind == "hostile" else 0)
+    if kind == "power":
+        assert report["injected_frac"] == 9.0
+        assert report["invalid_runs"] or report["failed"] == 1
+    else:
+        assert report["failed"] == 0
+        assert done.returncode == 0
+    (home,) = (repo.folder / "kept").iterdir()
+    assert {"run-1", "selftest.json"} <= {p.name for p in home.iterdir()}

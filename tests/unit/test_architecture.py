@@ -55,7 +55,17 @@ def test_heavy_packages_are_imported_late_or_in_their_own_room(path: Path) -> No
 
 @pytest.mark.parametrize(
     "module",
-    ["bench.cli", "bench.commands.catalogue", "bench.commands.results", "bench.report", "bench.store", "bench.plan"],
+    [
+        "bench.cli",
+        "bench.commands.catalogue",
+        "bench.commands.compare",
+        "bench.commands.gate",
+        "bench.commands.results",
+        "bench.gate.conclude",
+        "bench.plan",
+        "bench.report",
+        "bench.store",
+    ],
 )
 def test_reading_verbs_import_no_torch(module: str) -> None:
     code = f"import sys, {module}; sys.exit('torch' in sys.modules or 'matplotlib' in sys.modules)"

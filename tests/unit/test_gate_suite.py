@@ -80,6 +80,17 @@ def test_a_changed_sweep_gives_cases_to_one_side_only(tmp_path: Path) -> None:
     assert found["tiny batch_size=32"].base is None
 
 
+def test_a_sweep_file_that_base_lacks_is_asked_of_both(tmp_path: Path) -> None:
+    for side in ("old", "new"):
+        (tmp_path / side).mkdir()
+    (tmp_path / "new" / "mine.toml").write_text(SWEEP)
+    found = suite_cases(["mine.toml"], place(tmp_path / "old"), place(tmp_path / "new"))
+    assert len(found) == 2
+    assert all(c.same for c in found)
+    gone = suite_cases(["mine.toml"], place(tmp_path / "new"), place(tmp_path / "old"))
+    assert all(c.head is None for c in gone)
+
+
 def test_a_preset_that_changed_is_the_same_name_and_other_work(tmp_path: Path) -> None:
     from workloads import presets
 
