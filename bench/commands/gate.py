@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,29 +11,24 @@ import msgspec
 
 from bench import store
 from bench.commands.gate_plan import print_plan
+from bench.commands.gate_setup import make_manifest, make_places, preset_changes, side_checkout, skip_reasons
 from bench.commands.gate_tell import say_written, tell
 from bench.commands.output import stderr
-from bench.commands.sweep import duration_s, require_writable, surroundings
+from bench.commands.sweep import duration_s, require_writable
 from bench.errors import Exit, UsageError
 from bench.gate import counters, presets
 from bench.gate.conclude import conclude
 from bench.gate.ledger import Ledger
-from bench.gate.log import MANIFEST, SCHEMA_VERSION, Counted, GateManifest, SideName, read_lines, read_manifest
+from bench.gate.log import MANIFEST, Counted, GateManifest, SideName, read_lines, read_manifest
 from bench.gate.progress import Progress
 from bench.gate.revisions import WORKING_TREE, Revision, checkouts, repository, resolve
 from bench.gate.run import GateRun
 from bench.gate.sample_size import require_resolution
 from bench.gate.schedule import next_plan
-from bench.gate.side import Checkout, SideLostError
+from bench.gate.side import SideLostError
 from bench.gate.suite import Place, SuiteCase, suite_cases
 from bench.records import Case
-from bench.sweep import now
-from bench.sweep_spec import parse_flag
 from profiles.machine import Machine
-from workloads.spec import SpecError
-
-MEMORY_SHARE = 0.85
-"""Both sides are alive at once: together they may take this share of what is free."""
 
 
 class GateOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -117,27 +111,8 @@ def _preset(options: GateOptions) -> presets.Preset:
     return presets.changed(presets.load(options.preset), preset_changes(options.settings))
 
 
-def preset_changes(settings: Sequence[str]) -> dict[str, object]:
-    """--set flags as fields of a preset. Raises SpecError."""
-    changes: dict[str, object] = {}
-    for flag in settings:
-        name, values = parse_flag(flag, "--set")
-        pair = name in ("n1", "n2")
-        changes[name] = [values[0], values[-1]] if pair else values[0]
-        if len(values) > (2 if pair else 1):
-            raise SpecError("--set", flag, "one value is needed, or for n1 and n2 fewest,most")
-    return changes
-
-
 def _budget_s(options: GateOptions) -> float | None:
     return duration_s(options.budget) if options.budget else None
-
-
-def make_places(root: Path, folder: Path, base: Path | None, head: Path) -> dict[SideName, Place]:
-    """Where each side's code lies, and the folder in it that answers to the one we are in."""
-    inside = folder.resolve().relative_to(root.resolve())
-    found: dict[SideName, Place] = {"head": Place(root=head, folder=head / inside)}
-    return found if base is None else {"base": Place(root=base, folder=base / inside), **found}
 
 
 def _cases(options: GateOptions, places: Mapping[SideName, Place]) -> tuple[tuple[SuiteCase, ...], tuple[Counted, ...]]:
@@ -150,26 +125,6 @@ def _cases(options: GateOptions, places: Mapping[SideName, Place]) -> tuple[tupl
     ours = [msgspec.structs.replace(c, base=c.head if c.name in stored.cases else None) for c in cases]
     gone = [SuiteCase(name=n, base=Case(code=n), head=None) for n in stored.cases if n not in known]
     return (*ours, *gone), counters.as_base(stored)
-
-
-def skip_reasons(cases: Sequence[SuiteCase], machine: Machine) -> dict[str, str]:
-    """Cases that cannot run here, each with its reason."""
-    around = surroundings(machine)
-
-    def reason(case: Case) -> str | None:
-        unavailable = around.unavailable(case)
-        if unavailable:
-            return unavailable
-        if case.cache_mode == "cold" or case.allocator != "pinned":
-            return "the gate pins the allocator and does not flush caches: cache_mode rotated or hot, allocator pinned"
-        needed = 2 * sum(around.memory_needed(case).values())
-        usable = MEMORY_SHARE * around.memory_available_bytes
-        return (
-            f"both sides need {needed / 2**30:.3g} GiB, {usable / 2**30:.3g} may be used" if needed > usable else None
-        )
-
-    found = {c.name: reason(c.head or c.base or Case()) for c in cases}
-    return {name: told for name, told in found.items() if told}
 
 
 def _manifest(
@@ -189,42 +144,6 @@ def _manifest(
         budget_s=_budget_s(options),
         counters_only=options.counters_only,
         against=None if options.against is None else str(options.against),
-    )
-
-
-def make_manifest(
-    root: Path,
-    folder: Path,
-    revisions: tuple[Revision, Revision],
-    cases: tuple[SuiteCase, ...],
-    preset: presets.Preset,
-    machine: Machine,
-    *,
-    suite: Sequence[str],
-    seed: int | None,
-    argv: Sequence[str] = (),
-) -> GateManifest:
-    """The manifest of a gate run that starts now; a seed is drawn where none is asked for."""
-    from importlib.metadata import version
-
-    return GateManifest(
-        schema_version=SCHEMA_VERSION,
-        kind="gate",
-        created_at=now(),
-        argv=tuple(argv),
-        suite=tuple(suite),
-        repository=str(root),
-        folder=str(folder),
-        base=revisions[0],
-        head=revisions[1],
-        cases=cases,
-        preset=preset,
-        seed=seed if seed is not None else secrets.randbits(31),
-        budget_s=None,
-        machine=machine.cpu.name,
-        machine_hash=machine.fingerprint.hash,
-        llc_bytes=machine.llc_bytes("cpu"),
-        version=version("dlrm-bench"),
     )
 
 
@@ -266,15 +185,6 @@ def _tell(options: GateOptions, run_dir: Path, manifest: GateManifest) -> int:
     )
 
 
-def side_checkout(name: SideName, place: Place, manifest: GateManifest) -> Checkout:
-    """What a side's process needs to know."""
-    revision = manifest.base if name == "base" else manifest.head
-    folder = place.folder if place.folder.is_dir() else place.root
-    return Checkout(
-        side=name, python=revision.python, root=place.root, folder=folder, working_tree=Path(manifest.repository)
-    )
-
-
 def _resume(options: GateOptions, run_dir: Path) -> int:
     if options.suite or options.base or options.settings or options.budget or options.against or options.save:
         raise UsageError("--resume goes on with a run as it was begun; it takes no SUITE, --base, --set or --budget")
@@ -290,7 +200,8 @@ def _resume(options: GateOptions, run_dir: Path) -> int:
     base = None if manifest.against else manifest.base
     with checkouts(root, base, manifest.head) as (base_root, head_root), store.machine_lock():
         places = make_places(root, Path(manifest.folder), base_root, head_root)
-        return _run(options, run_dir, manifest, places, skip_reasons(manifest.cases, machine))
+        stored = counters.as_base(counters.read(Path(manifest.against))) if manifest.against else ()
+        return _run(options, run_dir, manifest, places, skip_reasons(manifest.cases, machine), stored)
 
 
 def _check_resumable(run_dir: Path, manifest: GateManifest, machine: Machine, root: Path) -> None:

@@ -42,7 +42,7 @@ def run_selftest(options: SelftestOptions) -> int:
 
 
 def _run_live(options: SelftestOptions) -> int:
-    from bench.commands.gate import preset_changes
+    from bench.commands.gate_setup import preset_changes
     from bench.commands.selftest_live import LiveOptions, run_live
 
     return run_live(

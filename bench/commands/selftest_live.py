@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from bench import store
-from bench.commands.gate import make_manifest, make_places, side_checkout, skip_reasons
+from bench.commands.gate_setup import make_manifest, make_places, side_checkout, skip_reasons
 from bench.commands.output import print_json, print_table, stderr
 from bench.commands.sweep import require_writable
 from bench.errors import Exit, UsageError

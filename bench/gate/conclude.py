@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 
 from bench.gate import counters
@@ -37,7 +38,7 @@ def conclude(manifest: GateManifest, lines: Sequence[Line]) -> GateReport:
         epochs=ledger.epochs,
         excluded_frac=excluded,
         elapsed_s=ledger.elapsed_s,
-        rerun="dlrm-bench " + " ".join(manifest.argv),
+        rerun=shlex.join(("dlrm-bench", *manifest.argv)),
     )
 
 
