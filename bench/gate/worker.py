@@ -20,6 +20,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+PREFIX = "_gate_"
 OUTSIDE = ("site-packages", "dist-packages")
 
 Request = dict[str, Any]
@@ -58,7 +59,7 @@ def _told(error: BaseException) -> str:
 
 def beside(name: str) -> Any:
     """A module that lies beside this script, which is on no path."""
-    spec = importlib.util.spec_from_file_location(f"_gate_{name}", Path(__file__).with_name(f"{name}.py"))
+    spec = importlib.util.spec_from_file_location(PREFIX + name, Path(__file__).with_name(f"{name}.py"))
     if spec is None or spec.loader is None:
         raise ImportError(f"{name}.py is not beside {__file__}")
     module = importlib.util.module_from_spec(spec)
@@ -115,7 +116,7 @@ class Worker:
         for name, module in list(sys.modules.items()):
             path = str(getattr(module, "__file__", None) or "")
             inside = path.startswith(tree + os.sep) and not path.startswith(checkout + os.sep)
-            ours = name == "__main__" or path.startswith(self._config["fallback"] + os.sep)
+            ours = name.startswith(PREFIX) or path == __file__
             if inside and not ours and not any(part in path for part in OUTSIDE):
                 return f"{name} ({path})"
         return None
