@@ -166,6 +166,108 @@ def inspect(
     run_inspect(InspectOptions(traces=traces, window=window, as_json=json, csv=csv))
 
 
+@app.command()
+def gate(
+    suite: Annotated[
+        list[str] | None, typer.Argument(metavar="SUITE...", help="A sweep's name or file, or path.py:function.")
+    ] = None,
+    base: Annotated[str | None, typer.Option(metavar="REV", help="Compare against this revision.")] = None,
+    head: Annotated[str, typer.Option(metavar="REV", help="What is judged; . is the working tree.")] = ".",
+    base_python: Annotated[str | None, typer.Option(metavar="PYTHON", help="Interpreter of the base side.")] = None,
+    head_python: Annotated[str | None, typer.Option(metavar="PYTHON", help="Interpreter of the head side.")] = None,
+    preset: Annotated[str, typer.Option(help="quick, default or rigorous.")] = "default",
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Change a field of the preset. Repeatable.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of every random choice; recorded.")] = None,
+    budget: Annotated[str | None, typer.Option(metavar="TIME", help="Time for the whole gate: 90s, 10m, 2h.")] = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Say how long and what it could find, and stop.")] = False,
+    counters_only: Annotated[bool, typer.Option("--counters-only", help="No timing: seconds, on any machine.")] = False,
+    against: Annotated[Path | None, typer.Option(metavar="FILE", help="Counters saved before stand for base.")] = None,
+    save: Annotated[Path | None, typer.Option(metavar="FILE", help="Save the head's counters and stop.")] = None,
+    out: Out = Path("results/local"),
+    resume: Annotated[
+        Path | None, typer.Option("--resume", metavar="RUN", help="Complete this run, or judge it again.")
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit 5 where a case is inconclusive.")] = False,
+    junit: Annotated[Path | None, typer.Option(metavar="FILE", help="Write JUnit XML here too.")] = None,
+    markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="Write Markdown here too.")] = None,
+    json: Json = False,
+) -> None:
+    """Judge whether head is slower than base: counters exactly, times by a paired test with a known error rate."""
+    from bench.commands.gate import GateOptions, run_gate
+
+    options = GateOptions(
+        suite=suite or [],
+        base=base,
+        head=head,
+        base_python=base_python,
+        head_python=head_python,
+        preset=preset,
+        settings=settings or [],
+        seed=seed,
+        budget=budget,
+        plan=plan,
+        counters_only=counters_only,
+        against=against,
+        save=save,
+        out=out,
+        resume=resume,
+        strict=strict,
+        junit=junit,
+        markdown=markdown,
+        as_json=json,
+        argv=tuple(sys.argv[1:]),
+    )
+    raise typer.Exit(run_gate(options))
+
+
+@app.command()
+def compare(base: Run, head: Run, json: Json = False) -> None:
+    """Two sweep runs of one machine, case by case. Advisory: one process per case and side; gate decides."""
+    from bench.commands.compare import compare_runs
+
+    raise typer.Exit(compare_runs(base, head, as_json=json))
+
+
+@app.command()
+def selftest(
+    what: Annotated[
+        str,
+        typer.Argument(
+            help="stats (simulated), or live on SUITE: aa (unchanged), power (slowed), hostile (disturbed)."
+        ),
+    ],
+    suite: Annotated[list[str] | None, typer.Argument(metavar="SUITE...", help="For the live ones.")] = None,
+    runs: Annotated[int, typer.Option(help="Gate runs of a live one.")] = 1,
+    preset: Annotated[str, typer.Option(help="quick, default or rigorous.")] = "default",
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Change a field of the preset. Repeatable.")
+    ] = None,
+    inject: Annotated[float, typer.Option(help="power: head runs this share of steps more than it counts.")] = 0.05,
+    seed: Annotated[int, typer.Option(help="Seed of every random choice.")] = 0,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="stats: write this JSON file too. Live: where the runs are kept.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Prove the gate: exact tables, false failures and power, simulated or on this machine."""
+    from bench.commands.selftest import SelftestOptions, run_selftest
+
+    options = SelftestOptions(
+        what=what,
+        suite=suite or [],
+        runs=runs,
+        preset=preset,
+        settings=settings or [],
+        inject_frac=inject,
+        seed=seed,
+        out=out,
+        as_json=json,
+    )
+    raise typer.Exit(run_selftest(options))
+
+
 def main() -> NoReturn:
     """Run the command line and exit with a documented code."""
     signal.signal(signal.SIGTERM, _interrupt)

@@ -55,13 +55,13 @@ def run_sweep(options: SweepOptions) -> int:
     machine = identify()
     planned, learning = plan(resolved, limits, surroundings(machine)), _plan_quality(quality)
     if options.budget:
-        limits = _within(_duration_s(options.budget), planned, learning, limits)
+        limits = _within(duration_s(options.budget), planned, learning, limits)
         planned = plan(resolved, limits, surroundings(machine))
     if options.plan:
         _print_plan(planned, learning, limits, options.as_json)
         return Exit.OK
     require_runnable(planned)
-    _require_writable(options.out)
+    require_writable(options.out)
     with store.machine_lock(), Pool() as pool:
         devices = sorted({_device(c) for c in resolved})
         machine = with_ceilings(machine, devices, pool, refresh=options.refresh)
@@ -244,7 +244,7 @@ def _device(case: Case) -> str:
     return "cuda:0" if case.device == "cuda" else case.device
 
 
-def _require_writable(out: Path) -> None:
+def require_writable(out: Path) -> None:
     """A folder that cannot be written is found before minutes of measuring, not after."""
     import os
 
@@ -253,7 +253,8 @@ def _require_writable(out: Path) -> None:
         raise UsageError(f"--out {out}: {existing} is not a folder that can be written; choose another with --out DIR")
 
 
-def _duration_s(text: str) -> float:
+def duration_s(text: str) -> float:
+    """Seconds of a --budget. Raises SpecError."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text.strip())
     if not found or float(found[1]) <= 0:
         raise SpecError("--budget", text, "a time such as 90s, 10m or 2h is needed")

@@ -67,11 +67,14 @@ def test_heavy_packages_are_imported_late_or_in_their_own_room(path: Path) -> No
     [
         "bench.cli",
         "bench.commands.catalogue",
+        "bench.commands.compare",
+        "bench.commands.gate",
+        "bench.commands.inspect_traces",
         "bench.commands.results",
+        "bench.gate.conclude",
+        "bench.plan",
         "bench.report",
         "bench.store",
-        "bench.plan",
-        "bench.commands.inspect_traces",
     ],
 )
 def test_reading_verbs_import_no_torch(module: str) -> None:

@@ -1,0 +1,36 @@
+"""The compare verb: two sweep runs side by side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from bench import store
+from bench.commands.output import print_json, print_table
+from bench.errors import Exit
+from bench.gate.advisory import ADVICE, compare
+from bench.gate.render.words import percent, time_cell
+
+
+def compare_runs(base: Path, head: Path, *, as_json: bool) -> int:
+    """Print the comparison; 4 where no case could be compared, else 0. Never a verdict."""
+    for run in (base, head):
+        store.read_manifest(run)
+    found = compare(store.read_records(base), store.read_records(head))
+    if as_json:
+        print_json({"advice": ADVICE, "cases": msgspec.to_builtins(found)})
+    else:
+        rows = [
+            [
+                c.case,
+                time_cell(c.base_step_s),
+                time_cell(c.head_step_s),
+                f"{percent(c.change_frac)} [{percent(c.low_frac)}, {percent(c.high_frac)}]" if c.base_step_s else "-",
+                c.reason.message,
+            ]
+            for c in found
+        ]
+        print_table(f"{base} against {head}", ["case", "base", "head", "change", ""], rows, right=[1, 2, 3])
+        print(f"{ADVICE[0].upper()}{ADVICE[1:]}.")
+    return Exit.OK if any(c.change_frac is not None for c in found) else Exit.NOT_COMPARABLE

@@ -1,0 +1,1 @@
+"""Telling a GateReport: one format, one file. Nothing is decided here."""

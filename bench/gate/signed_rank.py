@@ -1,0 +1,112 @@
+"""The one-sided Wilcoxon signed-rank test, exact; Hodges-Lehmann's estimate and the interval that inverts the test.
+
+Numbers in, numbers out. Under "no change" each difference has a random sign given its size, because the labels were
+drawn at random: every one of the 2**n sign patterns is equally likely, whatever the noise. Ties share their mean rank
+and the table is counted for exactly these ranks; zeros are dropped, since a sign tells nothing of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+from statistics import median
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+MAX_EPOCHS = 64
+
+
+class Tails(NamedTuple):
+    """P(a sum of positive ranks at least as large, at least as small as the one seen)."""
+
+    greater: float
+    less: float
+
+
+def tails(differences: Sequence[float]) -> Tails:
+    """Exact one-sided p-values of the differences; (1, 1) where all are zero. ValueError above 64 differences."""
+    signed = [d for d in differences if d != 0]
+    if len(signed) > MAX_EPOCHS:
+        raise ValueError(f"at most {MAX_EPOCHS} differences, got {len(signed)}")
+    ranks = doubled_ranks([abs(d) for d in signed])
+    positive = sum(rank for rank, d in zip(ranks, signed, strict=True) if d > 0)
+    counts = rank_sum_counts(tuple(sorted(ranks)))
+    patterns = 2 ** len(signed)
+    return Tails(sum(counts[positive:]) / patterns, sum(counts[: positive + 1]) / patterns)
+
+
+def doubled_ranks(sizes: Sequence[float]) -> list[int]:
+    """Twice the midrank of each value, a whole number: [3.0, 1.0, 1.0] -> [6, 3, 3]."""
+    order = sorted(range(len(sizes)), key=lambda i: sizes[i])
+    ranks = [0] * len(sizes)
+    begin = 0
+    while begin < len(order):
+        end = begin
+        while end < len(order) and sizes[order[end]] == sizes[order[begin]]:
+            end += 1
+        for place in order[begin:end]:
+            ranks[place] = begin + end + 1
+        begin = end
+    return ranks
+
+
+@lru_cache(maxsize=256)
+def rank_sum_counts(ranks: tuple[int, ...]) -> tuple[int, ...]:
+    """counts[w]: how many sign patterns give a sum w of the ranks that are positive."""
+    counts = [1] + [0] * sum(ranks)
+    reached = 0
+    for rank in ranks:
+        for total in range(reached, -1, -1):
+            counts[total + rank] += counts[total]
+        reached += rank
+    return tuple(counts)
+
+
+def plain_counts(n: int) -> tuple[int, ...]:
+    """The table without ties: counts[w] patterns of ranks 1..n sum to w."""
+    return rank_sum_counts(tuple(range(1, n + 1)))
+
+
+def walsh_averages(differences: Sequence[float]) -> list[float]:
+    """Means of all pairs, each value with itself too, in order."""
+    return sorted((a + b) / 2 for i, a in enumerate(differences) for b in differences[i:])
+
+
+def hodges_lehmann(differences: Sequence[float]) -> float:
+    """Median of the Walsh averages: where the differences are centred, robustly."""
+    return median(walsh_averages(differences))
+
+
+def interval(differences: Sequence[float], confidence: float) -> tuple[float, float]:
+    """(low, high): the shifts that the two-sided test does not reject; infinite where n is too small to reject any."""
+    n = len(differences)
+    tail = (1 - confidence) / 2
+    below, outside = -1, 0
+    for w, count in enumerate(plain_counts(n)):
+        outside += count
+        if outside > tail * 2**n:
+            break
+        below = w
+    if below < 0:
+        return -math.inf, math.inf
+    averages = walsh_averages(differences)
+    return averages[below], averages[len(averages) - 1 - below]
+
+
+def tails_of_rows(differences: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """(greater, less) of every row of (cases, n) without ties or zeros: many cases at once, for simulation."""
+    n = differences.shape[1]
+    ranks = np.abs(differences).argsort(axis=1).argsort(axis=1) + 1
+    positive = (ranks * (differences > 0)).sum(axis=1)
+    counts = np.array([float(c) for c in plain_counts(n)]) / 2.0**n
+    return counts[::-1].cumsum()[::-1][positive], counts.cumsum()[positive]
+
+
+def hodges_lehmann_of_rows(differences: NDArray[Any]) -> NDArray[Any]:
+    """Hodges-Lehmann of every row."""
+    first, second = np.triu_indices(differences.shape[1])
+    estimate: NDArray[Any] = np.median((differences[:, first] + differences[:, second]) / 2, axis=1)
+    return estimate

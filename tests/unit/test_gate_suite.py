@@ -1,0 +1,123 @@
+"""What a SUITE means on either side, and the checkouts that both sides get."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench.errors import UsageError
+from bench.gate.revisions import checkouts, repository, resolve
+from bench.gate.suite import Place, located, suite_cases
+from workloads.spec import SpecError
+
+SWEEP = '[[grid]]\npreset = "tiny"\n[grid.axes]\nbatch_size = [8, 16]\n'
+
+
+def git(folder: Path, *arguments: str) -> None:
+    identity = ["-c", "user.name=n", "-c", "user.email=e@example.org"]
+    subprocess.run(["git", "-C", str(folder), *identity, *arguments], check=True, capture_output=True)
+
+
+@pytest.fixture
+def repo(tmp_path: Path) -> Path:
+    root = tmp_path / "repo"
+    root.mkdir()
+    git(root, "init", "-q")
+    (root / "steps.py").write_text("old = 1\n")
+    (root / "gone.py").write_text("")
+    git(root, "add", "-A")
+    git(root, "commit", "-qm", "one")
+    return root
+
+
+def place(root: Path) -> Place:
+    return Place(root=root, folder=root)
+
+
+def test_sides_have_their_own_files_and_the_working_tree_is_overlaid(repo: Path) -> None:
+    (repo / "steps.py").write_text("new = 1\n")
+    (repo / "gone.py").unlink()
+    (repo / "untracked.py").write_text("")
+    (repo / ".gitignore").write_text("ignored.py\n")
+    (repo / "ignored.py").write_text("")
+    base, head = resolve(repo, "HEAD", sys.executable), resolve(repo, ".", sys.executable)
+    assert base.changes is None
+    assert head.changes is not None
+    with checkouts(repo, base, head) as (old, new):
+        assert old is not None
+        assert len(str(old)) == len(str(new))
+        assert (old / "steps.py").read_text() == "old = 1\n"
+        assert (new / "steps.py").read_text() == "new = 1\n"
+        assert (old / "gone.py").exists()
+        assert not (new / "gone.py").exists()
+        assert (new / "untracked.py").exists()
+        assert not (new / "ignored.py").exists()
+    assert not new.exists()
+    listed = subprocess.run(["git", "-C", str(repo), "worktree", "list"], capture_output=True, text=True, check=True)
+    assert len(listed.stdout.splitlines()) == 1
+
+
+def test_an_unknown_revision_is_told_with_what_there_is(repo: Path) -> None:
+    with pytest.raises(UsageError, match=r"nope: not a revision .* one"):
+        resolve(repo, "nope", sys.executable)
+    with pytest.raises(UsageError, match="no such interpreter"):
+        resolve(repo, "HEAD", "/no/python")
+    with pytest.raises(UsageError, match="no git repository"):
+        repository(repo.parent)
+
+
+def test_a_changed_sweep_gives_cases_to_one_side_only(tmp_path: Path) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    for root, text in ((old, SWEEP), (new, SWEEP.replace("16", "32"))):
+        root.mkdir()
+        (root / "mine.toml").write_text(text)
+    found = {c.name: c for c in suite_cases(["mine.toml"], place(old), place(new))}
+    assert found["tiny batch_size=8"].same
+    assert found["tiny batch_size=16"].head is None
+    assert found["tiny batch_size=32"].base is None
+
+
+def test_a_sweep_file_that_base_lacks_is_asked_of_both(tmp_path: Path) -> None:
+    for side in ("old", "new"):
+        (tmp_path / side).mkdir()
+    (tmp_path / "new" / "mine.toml").write_text(SWEEP)
+    found = suite_cases(["mine.toml"], place(tmp_path / "old"), place(tmp_path / "new"))
+    assert len(found) == 2
+    assert all(c.same for c in found)
+    gone = suite_cases(["mine.toml"], place(tmp_path / "new"), place(tmp_path / "old"))
+    assert all(c.head is None for c in gone)
+
+
+def test_a_preset_that_changed_is_the_same_name_and_other_work(tmp_path: Path) -> None:
+    from workloads import presets
+
+    text = (Path(presets.__file__).parent / "tiny.toml").read_text()
+    for side, changed in (("old", text), ("new", text.replace("num_rows = ", "num_rows = 1"))):
+        root = tmp_path / side
+        (root / "workloads" / "presets").mkdir(parents=True)
+        (root / "workloads" / "presets" / "tiny.toml").write_text(changed)
+        (root / "mine.toml").write_text(SWEEP)
+    assert "num_rows = " in text
+    for case in suite_cases(["mine.toml"], place(tmp_path / "old"), place(tmp_path / "new")):
+        assert case.base is not None
+        assert case.head is not None
+        assert not case.same
+
+
+def test_code_is_relative_to_the_repository_wherever_the_command_was_given(repo: Path) -> None:
+    inside = Place(root=repo, folder=repo / "benchmarks")
+    (case,) = suite_cases(["./steps.py:f"], inside, inside)
+    assert case.head is not None
+    assert case.head.code == "benchmarks/steps.py:f"
+    assert case.same
+    assert located("benchmarks/steps.py:f", Path("/side")) == "/side/benchmarks/steps.py:f"
+    assert located("/else/steps.py:f", Path("/side")) == "/else/steps.py:f"
+
+
+@pytest.mark.parametrize("argument", ["steps.py:", "steps.py:a-b", "none.toml", "quik"])
+def test_a_suite_that_means_nothing_is_refused(repo: Path, argument: str) -> None:
+    with pytest.raises(SpecError):
+        suite_cases([argument], place(repo), place(repo))
