@@ -37,11 +37,15 @@ class ComponentTimes(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Components:
-    """Codes into `names` and whether in the backward pass: per GPU event of `work`, and per host event of `stacks`."""
+    """Codes into `names` and whether in the backward pass: per GPU event of `work`, and per host event of `stacks`.
+
+    `around` is the innermost host event around each GPU event's launch, NONE where none is known.
+    """
 
     work: GpuWork
     stacks: Stacks
     names: tuple[str, ...]
+    around: Int64
     gpu: Int64
     gpu_backward: Bools
     host: Int64
@@ -65,6 +69,7 @@ def components(work: GpuWork, rules: Rules, found: Stacks | None = None) -> Comp
         work=work,
         stacks=held,
         names=tuple(homes.names),
+        around=around,
         gpu=gpu,
         gpu_backward=_of(held.backward, around),
         host=np.where(homes.component == PENDING, 0, homes.component),
