@@ -84,7 +84,8 @@ def _window(found: Inspection) -> str:
     if seen.start_us is None or seen.end_us is None:
         return f"window: {seen.policy}, nothing dropped"
     length_ms = (seen.end_us - seen.start_us) / 1000
-    return f"window: {seen.policy}, {seen.steps} steps, {length_ms:,.3f} ms from {seen.start_us / 1000:,.3f} ms on"
+    counted = "1 step" if seen.steps == 1 else f"{seen.steps} steps"
+    return f"window: {seen.policy}, {counted}, {length_ms:,.3f} ms from {seen.start_us / 1000:,.3f} ms on"
 
 
 def _write_csv(target: Path, files: Mapping[str, Sequence[Row]]) -> None:

@@ -29,7 +29,7 @@ from profiles.trace.columns import (
     Trace,
 )
 from profiles.trace.decode import NO_ARGS, NULL, RawArgs, RawEvent, Word
-from profiles.trace.fields import Interned, arguments, external, narrow, process, whole, whole_column
+from profiles.trace.fields import Interned, Key, arguments, external, narrow, process, whole, whole_column
 from profiles.trace.ordering import joined, merged_lanes, order_of, sorted_names
 
 LONGEST_NS = 30 * 24 * 3600 * 10**9
@@ -105,11 +105,11 @@ class Builder:
         if not isinstance(said, str):
             return
         if event.name == "process_name":
-            self._process_names[pid] = said
+            _keep(self._process_names, pid, said)
         elif event.name == "process_labels":
-            self._process_labels[pid] = said
+            _keep(self._process_labels, pid, said)
         elif event.name == "thread_name":
-            self._thread_names[pid, process(event.tid)] = said
+            _keep(self._thread_names, (pid, process(event.tid)), said)
 
     def _add_rows(self, rows: list[RawEvent], category: Int64) -> None:
         start, dur, usable = self._times(rows, category)
@@ -263,3 +263,8 @@ class Builder:
             thread_names=self._thread_names,
             other=other,
         )
+
+
+def _keep(names: dict[Key, str], key: Key, said: str) -> None:
+    """Of several names the longest, whatever their order: 'pt_autograd_0' says more of a thread than 'python3'."""
+    names[key] = max(names.get(key, ""), said, key=lambda name: (len(name), name))

@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from msgspec import Raw
+
 from profiles.trace.builder import SKIPPED, Builder
 from profiles.trace.columns import Category, Quality, Trace
 from profiles.trace.decode import ANY, DAMAGE, KEYS, events_of
@@ -169,7 +171,15 @@ class _Reader:
         self._builder.add(events)
         self._closed = True
         self._take(len(self._buffer))
-        head |= {key: ANY.decode(value) for key, value in keys.items()}
+        for key, value in keys.items():
+            self._add_key(head, key, value)
+
+    def _add_key(self, head: dict[str, Any], key: str, value: Raw) -> None:
+        """One key after the events, unless it is damaged."""
+        try:
+            head[key] = ANY.decode(value)
+        except DAMAGE:
+            self._metadata_lost = True
 
     def _tail(self, head: dict[str, Any]) -> None:
         """Keys after the closing bracket, at which the buffer stands."""

@@ -6,14 +6,14 @@ As doubles, microseconds since 1970 have steps of 0.25 us; so starts are read fr
 from __future__ import annotations
 
 from collections.abc import Sequence
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 
 import msgspec
 import numpy as np
 
 from profiles.trace.columns import Int64
 
-UNKNOWN = np.iinfo(np.int64).min
+UNKNOWN = int(np.iinfo(np.int64).min)
 """Stands for a time that is no number."""
 _COMMA, _DOT, _ZERO = b",.0"
 _POWERS = 10 ** np.arange(19, dtype=np.int64)
@@ -23,11 +23,12 @@ _INTS = msgspec.json.Decoder(list[int])
 def nanoseconds(text: bytes) -> int:
     """Whole ns of a JSON number of microseconds: b'1.5' is 1500; quotes are ignored. UNKNOWN if it is no number."""
     try:
-        exact = Decimal(text.strip(b'" ').decode("ascii")) * 1000
-        found = int(exact.to_integral_value())
-    except (InvalidOperation, ValueError, OverflowError):
-        return int(UNKNOWN)
-    return found if abs(found) < 2**63 - 1 else int(UNKNOWN)
+        exact = Decimal(text.strip(b'" ').decode("ascii"))
+        # An exponent of a million would make an integer of a million digits.
+        found = int((exact * 1000).to_integral_value()) if exact.adjusted() < 19 else UNKNOWN
+    except (ArithmeticError, ValueError):
+        return UNKNOWN
+    return found if abs(found) < -UNKNOWN else UNKNOWN
 
 
 def parse(texts: Sequence[msgspec.Raw]) -> Int64:

@@ -30,6 +30,9 @@ TIMES = [
     (b"NaN", UNKNOWN),
     (b'"soon"', UNKNOWN),
     (b"1e300", UNKNOWN),
+    (b"1e999999999", UNKNOWN),
+    (b"1e9999999999999999999", UNKNOWN),
+    (b"1e-999999999", 0),
     (b"9" * 30, UNKNOWN),
 ]
 
