@@ -70,7 +70,7 @@ def report_s(path: Path) -> float:
 
 
 def repeated(text: bytes, target: Path, size_bytes: int) -> None:
-    """The events of `text` again and again, each time later and with numbers of their own, until `size_bytes`."""
+    """The events of `text` again and again, each time later and with numbers of their own, for `size_bytes`."""
     begin = _EVENTS.search(text)
     end = text.rfind(b"]")
     if begin is None or end < 0:
@@ -81,15 +81,13 @@ def repeated(text: bytes, target: Path, size_bytes: int) -> None:
 
     with target.open("wb") as file:
         file.write(text[: begin.end()])
-        count = 0
-        while file.tell() + len(events) <= size_bytes or not count:
+        for count in range(max(round(size_bytes / len(events)), 1)):
             shift = {word: count * by for word, by in shifts.items()}
 
             def later(found: re.Match[bytes], shift: dict[bytes, int] = shift) -> bytes:
                 return found[1] + b"%d" % (int(found[3]) + shift[found[2]])
 
             file.write((b"," if count else b"") + _NUMBERS.sub(later, events))
-            count += 1
         file.write(text[end:])
 
 

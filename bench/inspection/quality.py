@@ -35,6 +35,7 @@ def assess(
         times_negative=read.times_negative,
         times_absurd=read.times_absurd,
         truncated=read.truncated,
+        file_damage=read.file_damage,
         metadata_lost=read.metadata_lost,
         gpu_events=sum(d.events for d in devices),
         kernels_without_launch=launches.work_without_launch,
@@ -88,6 +89,8 @@ def _faults(q: Quality) -> Iterator[str]:
 def _reading_faults(q: Quality) -> Iterator[str]:
     if q.truncated:
         yield f"TRUNCATED: {q.truncated}"
+    if q.file_damage:
+        yield f"after the events: {q.file_damage}"
     if q.events_lost:
         yield f"{_count(q.events_lost, 'event')} could not be read"
     if q.events_repaired:

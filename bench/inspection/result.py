@@ -26,6 +26,7 @@ class Quality(msgspec.Struct, frozen=True, kw_only=True):
     times_negative: int
     times_absurd: int
     truncated: str | None
+    file_damage: str | None
     metadata_lost: bool
     gpu_events: int
     kernels_without_launch: int

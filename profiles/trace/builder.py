@@ -21,15 +21,13 @@ from profiles.trace.columns import (
     Collective,
     Inputs,
     Int64,
-    Lane,
     MemoryEvents,
-    Metadata,
-    Process,
     Quality,
     Trace,
 )
-from profiles.trace.decode import NO_ARGS, NULL, RawArgs, RawEvent, Word
-from profiles.trace.fields import Interned, Key, arguments, external, narrow, process, whole, whole_column
+from profiles.trace.decode import NULL, RawArgs, RawEvent, Word
+from profiles.trace.fields import Interned, arguments, external, narrow, whole, whole_column
+from profiles.trace.labels import Labels
 from profiles.trace.ordering import joined, merged_lanes, order_of, sorted_names
 
 LONGEST_NS = 30 * 24 * 3600 * 10**9
@@ -54,9 +52,7 @@ class Builder:
         self._chunks: defaultdict[str, list[NDArray[Any]]] = defaultdict(list)
         self._memory: defaultdict[str, list[Int64]] = defaultdict(list)
         self._collectives: dict[int, Collective] = {}
-        self._process_names: dict[Process, str] = {}
-        self._process_labels: dict[Process, str] = {}
-        self._thread_names: dict[Lane, str] = {}
+        self._labels = Labels()
         self._rows = self._missing = self._negative = self._absurd = 0
         self.events = 0
 
@@ -97,19 +93,7 @@ class Builder:
             for field in _MEMORY:
                 self._memory[field].append(whole_column([getattr(e.args, field) for e in memory]))
         for at in np.flatnonzero(category == -3).tolist():
-            self._add_label(events[at])
-
-    def _add_label(self, event: RawEvent) -> None:
-        args = event.args or NO_ARGS
-        pid, said = process(event.pid), args.labels if event.name == "process_labels" else args.name
-        if not isinstance(said, str):
-            return
-        if event.name == "process_name":
-            _keep(self._process_names, pid, said)
-        elif event.name == "process_labels":
-            _keep(self._process_labels, pid, said)
-        elif event.name == "thread_name":
-            _keep(self._thread_names, (pid, process(event.tid)), said)
+            self._labels.add(events[at])
 
     def _add_rows(self, rows: list[RawEvent], category: Int64) -> None:
         start, dur, usable = self._times(rows, category)
@@ -199,7 +183,7 @@ class Builder:
             input_table=tuple(Inputs(*map(fields.value, key)) for key in self._inputs),
             collectives=dict(sorted(self._collectives.items())),
             memory=self._memory_events(base_ns),
-            metadata=self._metadata(head),
+            metadata=self._labels.metadata(head),
             quality=msgspec.structs.replace(
                 quality,
                 events=self.events,
@@ -250,21 +234,3 @@ class Builder:
         order = usable[np.lexsort([columns[f][usable] for f in (*reversed(_MEMORY), "ts")])]
         columns["ts"][usable] -= base_ns
         return MemoryEvents(*(columns[field][order] for field in ("ts", *_MEMORY)))
-
-    def _metadata(self, head: Mapping[str, Any]) -> Metadata:
-        other = dict(head)
-        devices = other.pop("deviceProperties", None) or other.pop("computeProperties", None)
-        distributed = other.pop("distributedInfo", None)
-        return Metadata(
-            devices=tuple(d for d in devices if isinstance(d, dict)) if isinstance(devices, list) else (),
-            distributed=distributed if isinstance(distributed, dict) else {},
-            process_names=self._process_names,
-            process_labels=self._process_labels,
-            thread_names=self._thread_names,
-            other=other,
-        )
-
-
-def _keep(names: dict[Key, str], key: Key, said: str) -> None:
-    """Of several names the longest, whatever their order: 'pt_autograd_0' says more of a thread than 'python3'."""
-    names[key] = max(names.get(key, ""), said, key=lambda name: (len(name), name))

@@ -126,7 +126,8 @@ class Metadata:
 class Quality(msgspec.Struct, frozen=True, kw_only=True):
     """What reading one file met. Events with unusable times are in `events` but in no column.
 
-    `kinds` counts events by '<phase>/<category>'. `truncated` says where the file broke off, None if it was whole.
+    `kinds` counts events by '<phase>/<category>'. `truncated` says where the file broke off before the end of the
+    list of events, `file_damage` what was wrong with the packing of a file whose events are all there.
     """
 
     events: int
@@ -138,6 +139,7 @@ class Quality(msgspec.Struct, frozen=True, kw_only=True):
     times_absurd: int = 0
     metadata_lost: bool = False
     truncated: str | None = None
+    file_damage: str | None = None
     bytes_read: int = 0
 
     @property

@@ -17,6 +17,7 @@ from typing import Any
 
 from msgspec import Raw
 
+from profiles.trace import stream
 from profiles.trace.builder import SKIPPED, Builder
 from profiles.trace.columns import Category, Quality, Trace
 from profiles.trace.decode import ANY, DAMAGE, KEYS, events_of
@@ -29,6 +30,7 @@ _BOUNDARY = re.compile(rb"\}(\s*,\s*)(?=\{)")
 _WINDOW_BYTES = 1 << 16
 _MOST_HEAD_BYTES = 1 << 26
 _MOST_TAIL_BYTES = 1 << 26
+_LONGEST_EVENT_BYTES = 1 << 26
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -67,6 +69,7 @@ class _Reader:
 
     def read(self) -> Trace:
         head = self._head()
+        self._require_objects()
         while self._more and not self._closed:
             self._fill()
             if self._more:
@@ -93,7 +96,9 @@ class _Reader:
     def _head(self) -> dict[str, Any]:
         """The keys before the events; the buffer is left at the first event."""
         while self._fill():
-            text = self._buffer.removeprefix(_BOM).lstrip()
+            if self._buffer.startswith(_BOM):
+                self._take(len(_BOM))
+            text = self._buffer.lstrip()
             if text[:1] == b"[":
                 self._take(len(self._buffer) - len(text) + 1)
                 return {}
@@ -107,6 +112,13 @@ class _Reader:
             if len(self._buffer) > _MOST_HEAD_BYTES:
                 break
         return self._damaged_head()
+
+    def _require_objects(self) -> None:
+        """Events are objects: a list of numbers or texts is some other file, however large."""
+        first = self._buffer.lstrip()[:1]
+        if first and first in b'"0123456789-[tfn':
+            at = self._taken_bytes + len(self._buffer) - len(self._buffer.lstrip())
+            raise TraceError(self._source.path, f"holds a list whose first element, at byte {at}, is no event{HINT}")
 
     def _damaged_head(self) -> dict[str, Any]:
         found = _EVENTS_KEY.search(self._buffer)
@@ -125,6 +137,8 @@ class _Reader:
         """Take the events of the buffer up to its last boundary."""
         cut = self._cut()
         if cut is None:
+            if len(self._buffer) > _LONGEST_EVENT_BYTES:
+                self._mend(last=False)
             return
         text = self._buffer[: cut[0]]
         events = events_of(b"[" + text + b"]")
@@ -137,7 +151,8 @@ class _Reader:
     def _cut(self) -> tuple[int, int] | None:
         """(end of the last whole event, begin of the next one); None if the buffer holds no boundary."""
         size = len(self._buffer)
-        for begin in (max(size - _WINDOW_BYTES, 0), 0):
+        # Of a buffer that holds no boundary yet, only what is new can hold one.
+        for begin in (max(size - _WINDOW_BYTES, 0), max(size - stream.PIECE_BYTES - _WINDOW_BYTES, 0)):
             found = deque(_BOUNDARY.finditer(self._buffer, begin), maxlen=1)
             if found:
                 return found[0].start(1), found[0].end()
@@ -193,10 +208,10 @@ class _Reader:
         head |= {key: value for key, value in (found or {}).items() if key != "_"}
 
     def _finish(self, head: Mapping[str, Any]) -> Trace:
-        truncated = self._source.damage
         position = self._taken_bytes + len(self._buffer)
-        if truncated is None and not self._closed:
-            truncated = f"the JSON text ends at byte {position} inside the list of events"
+        truncated = None
+        if not self._closed:
+            truncated = self._source.damage or f"the JSON text ends at byte {position} inside the list of events"
         if not self._builder.events and (truncated or self._lost):
             why = truncated or f"{self._lost} damaged events are all there is"
             raise TraceError(self._source.path, f"{why}; no event can be read from it, capture again")
@@ -207,6 +222,7 @@ class _Reader:
             events_lost=self._lost,
             metadata_lost=self._metadata_lost,
             truncated=truncated,
+            file_damage=self._source.damage if self._closed else None,
             bytes_read=position,
         )
         return self._builder.finish(self._source.path, head, quality)

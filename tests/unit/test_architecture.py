@@ -55,7 +55,15 @@ def test_heavy_packages_are_imported_late_or_in_their_own_room(path: Path) -> No
 
 @pytest.mark.parametrize(
     "module",
-    ["bench.cli", "bench.commands.catalogue", "bench.commands.results", "bench.report", "bench.store", "bench.plan"],
+    [
+        "bench.cli",
+        "bench.commands.catalogue",
+        "bench.commands.results",
+        "bench.report",
+        "bench.store",
+        "bench.plan",
+        "bench.commands.inspect_traces",
+    ],
 )
 def test_reading_verbs_import_no_torch(module: str) -> None:
     code = f"import sys, {module}; sys.exit('torch' in sys.modules or 'matplotlib' in sys.modules)"

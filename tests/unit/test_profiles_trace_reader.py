@@ -212,6 +212,32 @@ def test_a_damaged_event_leaves_its_neighbours_alone(tmp_path, text, name):
     assert name is None or name in trace.names
 
 
+def test_an_event_without_end_is_given_up(tmp_path, monkeypatch):
+    monkeypatch.setattr(stream, "PIECE_BYTES", 100)
+    monkeypatch.setattr(reader, "_LONGEST_EVENT_BYTES", 1000)
+    monkeypatch.setattr("profiles.trace.repair._LONGEST_EVENT", 500)
+    endless = b'{"name": "' + b"x" * 5000
+    path = tmp_path / "t.json"
+    good = json.dumps(ADDMM).encode()
+    path.write_bytes(b'{"traceEvents": [' + good + b", " + endless + b", " + good + b"]}")
+    trace = read_trace(path)
+    assert 1 <= len(trace) <= 2
+    assert trace.quality.events_lost >= 1
+
+
+def test_marks_and_bytes_around_the_text(tmp_path):
+    path = tmp_path / "t.json"
+    text = json.dumps({"schemaVersion": 1, "traceEvents": [ADDMM]}).encode()
+    path.write_bytes(b"\xef\xbb\xbf" + text)
+    assert read_trace(path).metadata.other == {"schemaVersion": 1}
+    path.write_bytes(gzip.compress(text) + b"\0" * 100)
+    assert read_trace(path).quality.file_damage is None
+    path.write_bytes(gzip.compress(text) + b"garbage")
+    quality = read_trace(path).quality
+    assert "no gzip data" in (quality.file_damage or "")
+    assert quality.truncated is None
+
+
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity"])
 def test_no_numbers_cost_one_event(tmp_path, number):
     path = tmp_path / "t.json"
@@ -247,7 +273,9 @@ def test_a_trace_that_breaks_off(tmp_path):
         (b"PK\x03\x04zip", "no JSON"),
         (gzip.compress(b'{"schemaVersion": 1, "traceEvents": []}')[:25], "end mark"),
         (b"\x1f\x8bxx", "damaged"),
-        (b'{"traceEvents": ' + b"[" * 100_000, "no event can be read"),
+        (b'{"traceEvents": ' + b"[" * 100_000, "byte 17, is no event"),
+        (b"[" + b"1," * 100, "byte 1, is no event"),
+        (b'{"traceEvents": [{"a": ' + b"[" * 100_000, "no event can be read"),
     ],
 )
 def test_what_is_no_trace_is_named(tmp_path, content, what):
@@ -279,4 +307,3 @@ def test_the_collector_is_left_as_it_was(tmp_path):
 
     read_trace(write(tmp_path / "t.json", [ADDMM]))
     assert gc.isenabled()
-    assert reader.HINT
