@@ -157,7 +157,8 @@ def _verdict(
         seen = {pid: device_times(work) for pid, work in devices.items()}
         pid = max(seen, key=lambda p: seen[p].busy_ns)
         work = devices[pid]
-        return gpu_verdict(seen[pid], late_idle(work, parts), launches(work), times, ops, roofs)
+        copied = max(found.copies, key=lambda name: found.copies[name].sum_us, default="copies")
+        return gpu_verdict(seen[pid], late_idle(work, parts), launches(work), times, ops, roofs, copied)
     if found.host is None or not found.host.threads:
         return None
     op_ns, ops_n, tiny_ns, tiny_n = tiny_ops(parts, host, TINY_NS)

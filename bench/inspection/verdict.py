@@ -22,6 +22,8 @@ from profiles.trace.starving import LateIdle
 
 LEAST_LOSS_FRAC = 0.10
 """A cause of lost GPU time is named from this share of the span on."""
+LEAST_HOLE_NS = 1_000_000
+"""One hole is named where it is half of the late idle time and at least 1 ms."""
 LEAST_KNOWN_FRAC = 0.50
 """Operators with known work must have this share of the busy time, or roofs say nothing about the whole."""
 EMBEDDING_FRAC = DENSE_FRAC = 0.50
@@ -60,9 +62,10 @@ def gpu_verdict(
     components: Sequence[ComponentTimes],
     operators: Sequence[OperatorTimes],
     roofs: Roofs | None,
+    copied: str = "copies",
 ) -> Verdict:
-    """Of the busiest device of a trace."""
-    losses = _losses(device, late)
+    """Of the busiest device of a trace. `copied`: the kind of copy that took the most time."""
+    losses = _losses(device, late, copied)
     evidence = _gpu_evidence(device, late, launches)
     worst = max(losses, key=lambda loss: loss.frac)
     if worst.frac >= LEAST_LOSS_FRAC:
@@ -70,17 +73,11 @@ def gpu_verdict(
     return _busy_verdict(device, evidence, components, operators, roofs)
 
 
-def _losses(device: DeviceTimes, late: LateIdle) -> list[Loss]:
+def _losses(device: DeviceTimes, late: LateIdle, copied: str) -> list[Loss]:
     span = device.span_ns or 1
     launch_ns = device.gaps.host_late_ns - late.input_ns
-    launch = (
-        "Capture the step in a CUDA graph or fuse small operators: without the idle time before late launches"
-        if late.sync_ns < launch_ns / 2
-        else "Remove the calls that make the host wait for the device (.item(), copies to the host, synchronize): "
-        "without the idle time before late launches"
-    )
     return [
-        Loss("launch-bound", launch_ns / span, launch),
+        Loss("launch-bound", launch_ns / span, _late_advice(late, launch_ns)),
         Loss(
             "input-bound",
             late.input_ns / span,
@@ -98,19 +95,40 @@ def _losses(device: DeviceTimes, late: LateIdle) -> list[Loss]:
             device.gaps.queued_ns / span,
             "Look at what queued work waits for (events, other streams, copies) in the timeline: without these waits",
         ),
-        Loss(
-            "copy-bound",
-            device.exposed_mem_ns / span,
-            "Copy from pinned memory on a stream of its own, keep temporaries on the device: with all copies hidden",
-        ),
+        Loss("copy-bound", device.exposed_mem_ns / span, _copy_advice(copied)),
     ]
+
+
+def _late_advice(late: LateIdle, launch_ns: int) -> str:
+    """By what the host did meanwhile."""
+    ended = "without the idle time before late launches"
+    if late.sync_ns >= launch_ns / 2:
+        return (
+            "Remove the calls that make the host wait for the device (.item(), copies to the host, synchronize): "
+            + ended
+        )
+    if late.largest_ns >= max(launch_ns / 2, LEAST_HOLE_NS):
+        place = f"the {late.largest_ns / 1e6:.3f} ms from {late.largest_at_ns / 1e6:.3f} ms on"
+        meanwhile = f"in {late.during}" if late.during else "in no recorded operator"
+        return f"Look at {place} first, which are most of the late idle time, with the host {meanwhile}: {ended}"
+    return f"Capture the step in a CUDA graph or fuse small operators: {ended}"
+
+
+def _copy_advice(copied: str) -> str:
+    """By the direction that took the most time."""
+    if "DtoD" in copied or "Device -> Device" in copied:
+        return (
+            "Remove copies on the device (clone, contiguous, inputs copied into graphs); most time is in "
+            f"{copied}: with all copies hidden"
+        )
+    return f"Copy from pinned memory on a stream of its own; most time is in {copied}: with all copies hidden"
 
 
 def _at_most(frac: float) -> str:
     return f"the window would be shorter by at most {frac:.1%}."
 
 
-def _gpu_evidence(device: DeviceTimes, late: LateIdle, launches: Launches) -> dict[str, float | int]:
+def _gpu_evidence(device: DeviceTimes, late: LateIdle, launches: Launches) -> dict[str, float | int | str]:
     span = device.span_ns or 1
     return {
         "span_us": device.span_ns / 1000,
@@ -123,6 +141,10 @@ def _gpu_evidence(device: DeviceTimes, late: LateIdle, launches: Launches) -> di
         "exposed_comm_frac": device.exposed_comm_ns / span,
         "exposed_copies_frac": device.exposed_mem_ns / span,
         "compute_frac": device.compute_ns / span,
+        "largest_late_gap_us": late.largest_ns / 1000,
+        "largest_late_gap_at_us": late.largest_at_ns / 1000,
+        "host_meanwhile": late.during or "nothing recorded",
+        "host_meanwhile_frac": late.during_ns / (late.late_ns or 1),
         "syncs_count": late.syncs,
         "launches_count": launches.pairs,
         "work_shorter_than_its_call_frac": launches.work_shorter_than_call / (launches.pairs or 1),
@@ -152,7 +174,7 @@ def _roofed(operators: Sequence[OperatorTimes], roofs: Roofs) -> _Roofed:
 
 def _busy_verdict(
     device: DeviceTimes,
-    evidence: Mapping[str, float | int],
+    evidence: Mapping[str, float | int | str],
     components: Sequence[ComponentTimes],
     operators: Sequence[OperatorTimes],
     roofs: Roofs | None,
@@ -166,16 +188,22 @@ def _busy_verdict(
             return _roofed_verdict(seen, span_s, known, operators, roofs)
         evidence = known
     largest, frac = _largest([(t.component, t.gpu_sum_ns) for t in components])
+    first = f"work on {words(largest)} first" if largest != OTHER else "name the parts of the model (record_function)"
+    hint = " (--machine shows how far from their roofs its operators are)" if roofs is None else ""
+    part = "it" if largest != OTHER else "what has no component"
     return Verdict(
         kind="idle-free",
         evidence={**evidence, "largest_component_frac": frac},
-        advice=f"The device is busy; work on {words(largest)} first: without it {_at_most(frac)}"
-        + (" Name a machine (--machine) to see how close operators are to their roofs." if roofs is None else ""),
+        advice=f"The device is busy; {first}{hint}: without {part} {_at_most(frac)}",
     )
 
 
 def _roofed_verdict(
-    seen: _Roofed, span_s: float, evidence: Mapping[str, float | int], operators: Sequence[OperatorTimes], roofs: Roofs
+    seen: _Roofed,
+    span_s: float,
+    evidence: Mapping[str, float | int | str],
+    operators: Sequence[OperatorTimes],
+    roofs: Roofs,
 ) -> Verdict:
     memory = seen.memory_s >= seen.taken_s / 2
     slack = [(o, o.known_ns * 1e-9 - s) for o in operators if (s := roofs.seconds(o)) is not None]
