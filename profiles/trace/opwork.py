@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any, NamedTuple
 
-from profiles.trace.columns import Inputs
+from profiles.trace.columns import Collective, Inputs
 
 ALGORITHMIC, LOGICAL, MESSAGE = "algorithmic", "logical", "message"
 Dims = list[Any]
@@ -71,6 +71,18 @@ def op_work(name: str, inputs: Inputs) -> OpWork | None:
         return formula(_Call(inputs.dims, types, values))
     except (IndexError, TypeError, ValueError):
         return None
+
+
+_NCCL_SIZES = {
+    "byte": 1, "char": 1, "bool": 1, "short": 2, "half": 2, "bfloat16": 2, "int": 4, "float": 4, "long": 8, "double": 8,
+}  # fmt: skip
+
+
+def message_work(said: Collective) -> OpWork | None:
+    """Of what a collective wrote of itself; None where it sent nothing (a wait) or the type is not known."""
+    size = _NCCL_SIZES.get((said.dtype or "").lower())
+    elements = max(said.in_elements or 0, said.out_elements or 0)
+    return OpWork(0.0, float(elements * size), MESSAGE, said.dtype or "unknown") if size and elements else None
 
 
 def _formula(name: str) -> Callable[[_Call], OpWork | None] | None:
