@@ -13,9 +13,10 @@ from math import exp, log, log1p
 import msgspec
 import numpy as np
 
-from bench.errors import Exit
+from bench.inspection.against_result import Comparison, Counter, KernelChange, Row, Side
 from bench.inspection.ranksum import least_p, shift
 from profiles.trace.columns import Int64, Trace
+from profiles.trace.merging import merged
 from profiles.trace.stepwise import Part, StepProfile
 
 ALPHA = 0.05
@@ -30,71 +31,6 @@ LEAST_SHARE = 0.01
 """A part with less of the whole on both sides is shown and not judged."""
 MOST_KERNELS = 12
 ALL = "all"
-
-
-class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """One part. Times are medians per step; the change and its interval are fractions, 0.05 is 5 % longer.
-
-    status: regression, improvement, no change, undecided, new, gone, not judged, not comparable.
-    """
-
-    component: str
-    phase: str
-    baseline_us: float
-    candidate_us: float
-    change_frac: float | None
-    low_frac: float | None
-    high_frac: float | None
-    least_effect_frac: float
-    status: str
-    reason: str
-
-
-class Counter(msgspec.Struct, frozen=True, kw_only=True):
-    """One count per step. status: equal, more, fewer, overlapping (steps differ among themselves)."""
-
-    name: str
-    baseline: tuple[int, ...]
-    candidate: tuple[int, ...]
-    status: str
-
-
-class KernelChange(msgspec.Struct, frozen=True, kw_only=True):
-    """One kernel's medians per step, to explain a part; not judged."""
-
-    name: str
-    baseline_us: float
-    candidate_us: float
-
-
-class Side(msgspec.Struct, frozen=True, kw_only=True):
-    """What was compared."""
-
-    files: tuple[str, ...]
-    devices: tuple[str, ...]
-    world_size: int | None
-    steps: tuple[int, ...]
-    step_us: float
-    """Median wall time of a step on the host. Not judged on a trace with a GPU."""
-
-
-class Comparison(msgspec.Struct, frozen=True, kw_only=True):
-    """`status` is the worst of the rows. `reasons` say why sides are not comparable, or what could not be decided."""
-
-    status: str
-    reasons: tuple[str, ...]
-    baseline: Side
-    candidate: Side
-    rows: tuple[Row, ...]
-    counters: tuple[Counter, ...]
-    kernels: tuple[KernelChange, ...]
-
-    @property
-    def exit(self) -> Exit:
-        """The exit code that says it."""
-        if self.status == "not comparable":
-            return Exit.NOT_COMPARABLE
-        return Exit.REGRESSION if self.status == "regression" else Exit.OK
 
 
 class Profiled(msgspec.Struct, frozen=True, kw_only=True):
@@ -123,7 +59,7 @@ def profiled(trace: Trace, profile: StepProfile) -> Profiled:
 def compare(baseline: Sequence[Profiled], candidate: Sequence[Profiled]) -> Comparison:
     """The candidate against the baseline; each side one trace, or the ranks of one job."""
     obstacles = _obstacles(baseline, candidate)
-    one, other = _merged([p.profile for p in baseline]), _merged([p.profile for p in candidate])
+    one, other = merged([p.profile for p in baseline]), merged([p.profile for p in candidate])
     rows = _rows(one, other)
     counters = _counters(one, other)
     if obstacles:
@@ -157,35 +93,6 @@ def _obstacles(baseline: Sequence[Profiled], candidate: Sequence[Profiled]) -> l
 
 def _listed(values: set[str] | set[int]) -> str:
     return ", ".join(sorted(map(str, values)))
-
-
-def _merged(profiles: Sequence[StepProfile]) -> StepProfile:
-    """Means over the ranks, step by step; as many steps as all have."""
-    first = profiles[0]
-    if len(profiles) == 1:
-        return first
-    steps = min(p.steps for p in profiles)
-
-    def mean(columns: Sequence[Int64 | None]) -> Int64:
-        found = [c[:steps] for c in columns if c is not None]
-        return np.rint(np.sum(found, axis=0) / len(profiles)).astype(np.int64) if found else np.zeros(steps, np.int64)
-
-    parts = sorted({part for p in profiles for part in p.parts})
-    kernels = sorted({name for p in profiles for name in p.kernels})
-    counters = list(dict.fromkeys(name for p in profiles for name in p.counters))
-    return StepProfile(
-        numbers=first.numbers[:steps],
-        step_ns=mean([p.step_ns for p in profiles]),
-        busy_ns=None if first.busy_ns is None else mean([p.busy_ns for p in profiles]),
-        parts={part: mean([p.parts.get(part) for p in profiles]) for part in parts},
-        waiting_frac={part: max(p.waiting_frac.get(part, 0.0) for p in profiles) for part in parts},
-        kernels={name: mean([p.kernels.get(name) for p in profiles]) for name in kernels},
-        counters={
-            name: np.sum([p.counters[name][:steps] for p in profiles if name in p.counters], axis=0)
-            for name in counters
-        },
-        annotated=all(p.annotated for p in profiles),
-    )
 
 
 def _side(traces: Sequence[Profiled], merged: StepProfile) -> Side:

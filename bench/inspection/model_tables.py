@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bench.inspection.against import Comparison, Row
+from bench.inspection.against_result import Comparison, Row
 from bench.inspection.model_result import Memory, Operator, Rank, Ranks
 from bench.inspection.result import Component, Inspection
 from bench.inspection.tables import MOST_ROWS, Table, ms, share
