@@ -20,7 +20,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     change_frac: float | None
     low_frac: float | None
     high_frac: float | None
-    least_effect_frac: float
+    least_effect_frac: float | None
     status: str
     reason: str
 

@@ -50,12 +50,14 @@ def host_verdict(seen: HostSeen, components: Sequence[ComponentTimes]) -> Verdic
         "uneven_large_ops_frac": uneven,
         **{f"{name.replace(' ', '_')}_frac": share for name, share in sorted(shares.items(), key=lambda i: -i[1])[:6]},
     }
-    kind, advice, gain = _host_case(shares, dispatch, uneven)
+    kind, advice, frac = _host_case(shares, dispatch, uneven)
+    # Shares are of the ops of all threads; together they cannot shorten the window by more than this.
+    gain = frac if kind == "dispatch-bound" else frac * whole / (seen.span_ns or 1)
     return Verdict(kind=kind, evidence=evidence, advice=f"{advice} {at_most(min(gain, 1.0))}")
 
 
 def _host_case(shares: Mapping[str, float], dispatch: float, uneven: float) -> tuple[str, str, float]:
-    """(kind, advice, gain at most), the first that holds."""
+    """(kind, advice, its share), the first that holds."""
     dense = sum(shares.get(name, 0.0) for name in DENSE)
     embedding, from_input = shares.get("embedding", 0.0), shares.get("input", 0.0)
     largest = max(shares, key=lambda n: shares[n]) if shares else OTHER
@@ -99,7 +101,7 @@ def _host_case(shares: Mapping[str, float], dispatch: float, uneven: float) -> t
             shares.get("optimizer", 0.0),
         ),
     )
-    for holds, kind, advice, gain in cases:
+    for holds, kind, advice, frac in cases:
         if holds:
-            return kind, advice, gain
+            return kind, advice, frac
     return "mixed", f"No part dominates; the largest is {words(largest)}: without it", shares.get(largest, 0.0)

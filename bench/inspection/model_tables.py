@@ -156,7 +156,14 @@ def _part(row: Row) -> list[str]:
     known = row.low_frac is not None and row.high_frac is not None
     interval = f"{row.low_frac:+.2%} to {row.high_frac:+.2%}" if known else UNKNOWN
     times = (ms(row.baseline_us), ms(row.candidate_us))
-    return [name, *times, change, interval, f"{row.least_effect_frac:.1%}", row.status]
+    return [
+        name,
+        *times,
+        change,
+        interval,
+        "" if row.least_effect_frac is None else f"{row.least_effect_frac:.1%}",
+        row.status,
+    ]
 
 
 def _range(values: Sequence[int]) -> str:
