@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bench.inspection.against import Comparison, Row
+from bench.inspection.against_result import Comparison, Row
 from bench.inspection.model_result import Memory, Operator, Rank, Ranks
 from bench.inspection.result import Component, Inspection
 from bench.inspection.tables import MOST_ROWS, Table, ms, share
@@ -156,7 +156,14 @@ def _part(row: Row) -> list[str]:
     known = row.low_frac is not None and row.high_frac is not None
     interval = f"{row.low_frac:+.2%} to {row.high_frac:+.2%}" if known else UNKNOWN
     times = (ms(row.baseline_us), ms(row.candidate_us))
-    return [name, *times, change, interval, f"{row.least_effect_frac:.1%}", row.status]
+    return [
+        name,
+        *times,
+        change,
+        interval,
+        "" if row.least_effect_frac is None else f"{row.least_effect_frac:.1%}",
+        row.status,
+    ]
 
 
 def _range(values: Sequence[int]) -> str:

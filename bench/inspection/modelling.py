@@ -9,9 +9,10 @@ import msgspec
 from bench.inspection import model_result as out
 from bench.inspection.against import Profiled, profiled
 from bench.inspection.converting import us
+from bench.inspection.host_verdict import TINY_NS, UNEVEN_BYTES, HostSeen, host_verdict
 from bench.inspection.inspecting import by_device, inspect_trace
 from bench.inspection.result import Component, Inspection, Verdict
-from bench.inspection.verdict import TINY_NS, UNEVEN_BYTES, HostSeen, gpu_verdict, host_verdict
+from bench.inspection.verdict import gpu_verdict
 from profiles.trace.breakdown import device_times
 from profiles.trace.collectives import Order, launch_order
 from profiles.trace.columns import Trace

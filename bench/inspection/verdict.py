@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-import msgspec
-
 from bench.inspection.result import Verdict
 from profiles.trace.breakdown import DeviceTimes
 from profiles.trace.components import ComponentTimes
@@ -26,13 +24,6 @@ LEAST_HOLE_NS = 1_000_000
 """One hole is named where it is half of the late idle time and at least 1 ms."""
 LEAST_KNOWN_FRAC = 0.50
 """Operators with known work must have this share of the busy time, or roofs say nothing about the whole."""
-EMBEDDING_FRAC = DENSE_FRAC = 0.50
-TINY_NS, TINY_FRAC = 10_000, 0.40
-"""A host is bound by dispatch where ops of under 10 us, and the gaps between ops, make 40 % of the time."""
-UNEVEN_BYTES, UNEVEN_FRAC = 128 * 1024, 0.25
-"""From 128 KiB on glibc may return memory to the kernel after every use, which is paid when it is touched again."""
-INPUT_FRAC = 0.30
-DENSE = ("bottom_mlp", "top_mlp", "mlp", "interaction")
 
 
 class Loss(NamedTuple):
@@ -41,18 +32,6 @@ class Loss(NamedTuple):
     kind: str
     frac: float
     advice: str
-
-
-class HostSeen(msgspec.Struct, frozen=True, kw_only=True):
-    """A trace without a GPU: own time of ops by size, gaps on the busiest thread, and uneven calls of large ops."""
-
-    span_ns: int
-    busiest_ns: int
-    op_ns: int
-    ops: int
-    tiny_ns: int
-    tiny_ops: int
-    uneven_ns: int
 
 
 def gpu_verdict(
@@ -69,7 +48,7 @@ def gpu_verdict(
     evidence = _gpu_evidence(device, late, launches)
     worst = max(losses, key=lambda loss: loss.frac)
     if worst.frac >= LEAST_LOSS_FRAC:
-        return Verdict(kind=worst.kind, evidence=evidence, advice=f"{worst.advice} {_at_most(worst.frac)}")
+        return Verdict(kind=worst.kind, evidence=evidence, advice=f"{worst.advice} {at_most(worst.frac)}")
     return _busy_verdict(device, evidence, components, operators, roofs)
 
 
@@ -124,7 +103,8 @@ def _copy_advice(copied: str) -> str:
     return f"Copy from pinned memory on a stream of its own; most time is in {copied}: with all copies hidden"
 
 
-def _at_most(frac: float) -> str:
+def at_most(frac: float) -> str:
+    """How the advice ends."""
     return f"the window would be shorter by at most {frac:.1%}."
 
 
@@ -194,7 +174,7 @@ def _busy_verdict(
     return Verdict(
         kind="idle-free",
         evidence={**evidence, "largest_component_frac": frac},
-        advice=f"The device is busy; {first}{hint}: without {part} {_at_most(frac)}",
+        advice=f"The device is busy; {first}{hint}: without {part} {at_most(frac)}",
     )
 
 
@@ -213,7 +193,7 @@ def _roofed_verdict(
         kind="bandwidth-bound" if memory else "compute-bound",
         evidence={**evidence, "fraction_of_roof_frac": seen.shortest_s / seen.taken_s},
         advice=f"{worst.name} in {words(worst.component)} is furthest from its roof on {roofs.name}: at its roof "
-        f"{_at_most(gain)}",
+        f"{at_most(gain)}",
     )
 
 
@@ -232,76 +212,3 @@ def _largest(parts: Sequence[tuple[str, int]]) -> tuple[str, float]:
         return OTHER, 0.0
     name = max(sums, key=lambda n: sums[n])
     return name, sums[name] / whole
-
-
-def host_verdict(seen: HostSeen, components: Sequence[ComponentTimes]) -> Verdict:
-    """Of a trace without a GPU."""
-    whole = sum(t.cpu_ns for t in components) or 1
-    shares: dict[str, float] = {}
-    for t in components:
-        shares[t.component] = shares.get(t.component, 0.0) + t.cpu_ns / whole
-    gaps_ns = max(seen.span_ns - seen.busiest_ns, 0)
-    dispatch = (seen.tiny_ns + gaps_ns) / (seen.span_ns or 1)
-    uneven = seen.uneven_ns / whole
-    evidence: dict[str, float | int] = {
-        "span_us": seen.span_ns / 1000,
-        "ops_count": seen.ops,
-        "tiny_ops_count": seen.tiny_ops,
-        "tiny_ops_frac": seen.tiny_ns / whole,
-        "gaps_frac": gaps_ns / (seen.span_ns or 1),
-        "uneven_large_ops_frac": uneven,
-        **{f"{name.replace(' ', '_')}_frac": share for name, share in sorted(shares.items(), key=lambda i: -i[1])[:6]},
-    }
-    kind, advice, gain = _host_case(shares, dispatch, uneven)
-    return Verdict(kind=kind, evidence=evidence, advice=f"{advice} {_at_most(min(gain, 1.0))}")
-
-
-def _host_case(shares: Mapping[str, float], dispatch: float, uneven: float) -> tuple[str, str, float]:
-    """(kind, advice, gain at most), the first that holds."""
-    dense = sum(shares.get(name, 0.0) for name in DENSE)
-    embedding, from_input = shares.get("embedding", 0.0), shares.get("input", 0.0)
-    largest = max(shares, key=lambda n: shares[n]) if shares else OTHER
-    cases = (
-        (
-            dispatch >= TINY_FRAC,
-            "dispatch-bound",
-            "Fuse small operators (torch.compile, a table-batched embedding) or raise the batch size: without tiny "
-            "operators and the gaps between them",
-            dispatch,
-        ),
-        (
-            uneven >= UNEVEN_FRAC,
-            "allocation-heavy",
-            "Calls of one operator with equal shapes take very different times, as when large temporaries are faulted "
-            "in again: pin the allocator (docs/method/measuring.md); with each as fast as its fastest call",
-            uneven,
-        ),
-        (
-            from_input >= INPUT_FRAC,
-            "input-bound",
-            "Load and convert batches ahead of the step, on other threads: without it",
-            from_input,
-        ),
-        (
-            embedding >= EMBEDDING_FRAC,
-            "embedding-bound",
-            "Try a table-batched backend, huge pages for the tables or a narrower row type: without the embedding",
-            embedding,
-        ),
-        (
-            dense >= DENSE_FRAC,
-            "mlp-bound",
-            "Try more threads, bfloat16 or a narrower MLP: without the dense layers and the interaction",
-            dense,
-        ),
-        (
-            shares.get("optimizer", 0.0) >= DENSE_FRAC,
-            "optimizer-bound",
-            "Use a fused or sparse optimizer, which touches only the rows of the batch: without the update",
-            shares.get("optimizer", 0.0),
-        ),
-    )
-    for holds, kind, advice, gain in cases:
-        if holds:
-            return kind, advice, gain
-    return "mixed", f"No part dominates; the largest is {words(largest)}: without it", shares.get(largest, 0.0)

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from profiles.trace.columns import NONE, Int64
 from profiles.trace.components import Components, phase_of
 from profiles.trace.homes import Bools
-from profiles.trace.opwork import OpWork, message_work, op_work
+from profiles.trace.opwork import message_work, op_work
+from profiles.trace.shapes import OpWork
 from profiles.trace.stacks import Frame, Stacks, nearest
 
 

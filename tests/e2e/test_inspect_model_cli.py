@@ -145,6 +145,17 @@ def test_more_launches_are_a_regression_by_count(cli: Cli, one: str, tmp_path: P
     assert "more launches" in done.stdout.splitlines()[0]
 
 
+def test_a_reader_that_stops_early_is_no_regression(one: str) -> None:
+    """Closed after the first line, before the tables are written."""
+    command = [sys.executable, "-m", "bench", "inspect", one, "--against", one]
+    environ = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "no change\n"
+        process.stdout.close()
+        assert process.wait() == 0
+
+
 def test_other_hardware_is_not_comparable(cli: Cli, one: str, tmp_path: Path) -> None:
     sides = [
         written(tmp_path / f"{name}.json.gz", job(), deviceProperties=[{"id": 0, "name": name}]) for name in ("A", "B")
@@ -213,3 +224,4 @@ def test_a_capture_without_a_gpu_and_without_annotations(cli: Cli, tmp_path: Pat
     assert bag["flops"] == 6 * 512 * 20 * 64
     same = cli("inspect", str(path), "--against", str(path))
     assert same.returncode == 0
+    assert "not judged" in same.stdout.splitlines()[0]

@@ -6,8 +6,9 @@ from profiles.trace.columns import Inputs
 from profiles.trace.components import components
 from profiles.trace.gpu import gpu_work
 from profiles.trace.operators import operators, reached
-from profiles.trace.opwork import LOGICAL, MESSAGE, op_work
+from profiles.trace.opwork import op_work
 from profiles.trace.rules import load_rules
+from profiles.trace.shapes import LOGICAL, MESSAGE
 from tests.traces import call, event, mark, trace_of, work
 
 F = "float"
