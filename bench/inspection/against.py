@@ -1,0 +1,336 @@
+"""Two traces, or two sets of ranks, against each other: part by part, step by step. Pure decisions.
+
+Per part the steps of both sides are two samples; the change is the median of all ratios candidate / baseline, its
+interval the exact one of the rank-sum test, at a level that holds for all parts together. docs/method/components.md
+says what the steps of one run can tell and what only further runs can.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import exp, log
+
+import msgspec
+import numpy as np
+
+from bench.errors import Exit
+from bench.inspection.ranksum import least_p, shift
+from profiles.trace.columns import Int64, Trace
+from profiles.trace.stepwise import Part, StepProfile
+
+ALPHA = 0.05
+"""The chance that a comparison without a change shows one anywhere."""
+LEAST_EFFECT_FRAC = 0.01
+"""GPU compute of one job varied by 0.05-0.55 % per step from window to window: less than 1 % is no change."""
+WAITING_EFFECT_FRAC = 0.15
+"""Collectives and copies hold waiting for ranks and for the host: 15 %."""
+HOST_EFFECT_FRAC = 0.30
+"""Host time per step varied by up to 28 % between windows of one job: 30 %."""
+LEAST_SHARE = 0.01
+"""A part with less of the whole on both sides is shown and not judged."""
+MOST_KERNELS = 12
+ALL = "all"
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """One part. Times are medians per step; the change and its interval are fractions, 0.05 is 5 % longer.
+
+    status: regression, improvement, no change, undecided, new, gone, not judged, not comparable.
+    """
+
+    component: str
+    phase: str
+    baseline_us: float
+    candidate_us: float
+    change_frac: float | None
+    low_frac: float | None
+    high_frac: float | None
+    least_effect_frac: float
+    status: str
+    reason: str
+
+
+class Counter(msgspec.Struct, frozen=True, kw_only=True):
+    """One count per step. status: equal, more, fewer, overlapping (steps differ among themselves)."""
+
+    name: str
+    baseline: tuple[int, ...]
+    candidate: tuple[int, ...]
+    status: str
+
+
+class KernelChange(msgspec.Struct, frozen=True, kw_only=True):
+    """One kernel's medians per step, to explain a part; not judged."""
+
+    name: str
+    baseline_us: float
+    candidate_us: float
+
+
+class Side(msgspec.Struct, frozen=True, kw_only=True):
+    """What was compared."""
+
+    files: tuple[str, ...]
+    devices: tuple[str, ...]
+    world_size: int | None
+    steps: tuple[int, ...]
+    step_us: float
+    """Median wall time of a step on the host. Not judged on a trace with a GPU."""
+
+
+class Comparison(msgspec.Struct, frozen=True, kw_only=True):
+    """`status` is the worst of the rows. `reasons` say why sides are not comparable, or what could not be decided."""
+
+    status: str
+    reasons: tuple[str, ...]
+    baseline: Side
+    candidate: Side
+    rows: tuple[Row, ...]
+    counters: tuple[Counter, ...]
+    kernels: tuple[KernelChange, ...]
+
+    @property
+    def exit(self) -> Exit:
+        """The exit code that says it."""
+        if self.status == "not comparable":
+            return Exit.NOT_COMPARABLE
+        return Exit.REGRESSION if self.status == "regression" else Exit.OK
+
+
+class Profiled(msgspec.Struct, frozen=True, kw_only=True):
+    """One trace, as far as a comparison needs it."""
+
+    file: str
+    rank: int | None
+    devices: tuple[str, ...]
+    world_size: int | None
+    profile: StepProfile
+
+
+def profiled(trace: Trace, profile: StepProfile) -> Profiled:
+    """The trace's identity beside its steps."""
+    size = trace.metadata.distributed.get("world_size")
+    names = tuple(dict.fromkeys(str(d["name"]) for d in trace.metadata.devices if d.get("name")))
+    return Profiled(
+        file=str(trace.path),
+        rank=trace.metadata.rank,
+        devices=names,
+        world_size=size if isinstance(size, int) else None,
+        profile=profile,
+    )
+
+
+def compare(baseline: Sequence[Profiled], candidate: Sequence[Profiled]) -> Comparison:
+    """The candidate against the baseline; each side one trace, or the ranks of one job."""
+    obstacles = _obstacles(baseline, candidate)
+    one, other = _merged([p.profile for p in baseline]), _merged([p.profile for p in candidate])
+    rows = _rows(one, other)
+    counters = _counters(one, other)
+    if obstacles:
+        rows = tuple(msgspec.structs.replace(r, status="not comparable", reason=obstacles[0]) for r in rows)
+    return Comparison(
+        status=_status(rows, counters, bool(obstacles)),
+        reasons=tuple(obstacles) or _limits(one, other, rows),
+        baseline=_side(baseline, one),
+        candidate=_side(candidate, other),
+        rows=rows,
+        counters=counters,
+        kernels=_kernels(one, other),
+    )
+
+
+def _obstacles(baseline: Sequence[Profiled], candidate: Sequence[Profiled]) -> list[str]:
+    """Why the sides cannot be compared; what neither side says is no obstacle."""
+    found = []
+    devices = [set().union(*(p.devices for p in side)) for side in (baseline, candidate)]
+    if all(devices) and devices[0] != devices[1]:
+        found.append(f"different hardware: {_listed(devices[0])} and {_listed(devices[1])}")
+    sizes = [{p.world_size for p in side if p.world_size is not None} for side in (baseline, candidate)]
+    if all(sizes) and sizes[0] != sizes[1]:
+        found.append(f"different world size: {_listed(sizes[0])} and {_listed(sizes[1])}")
+    if len(baseline) != len(candidate):
+        found.append(f"different number of traces: {len(baseline)} and {len(candidate)}")
+    if len({p.profile.busy_ns is None for p in (*baseline, *candidate)}) > 1:
+        found.append("one side has GPU work and the other has none")
+    return found
+
+
+def _listed(values: set[str] | set[int]) -> str:
+    return ", ".join(sorted(map(str, values)))
+
+
+def _merged(profiles: Sequence[StepProfile]) -> StepProfile:
+    """Means over the ranks, step by step; as many steps as all have."""
+    first = profiles[0]
+    if len(profiles) == 1:
+        return first
+    steps = min(p.steps for p in profiles)
+
+    def mean(columns: Sequence[Int64 | None]) -> Int64:
+        found = [c[:steps] for c in columns if c is not None]
+        return np.rint(np.sum(found, axis=0) / len(profiles)).astype(np.int64) if found else np.zeros(steps, np.int64)
+
+    parts = sorted({part for p in profiles for part in p.parts})
+    kernels = sorted({name for p in profiles for name in p.kernels})
+    counters = list(dict.fromkeys(name for p in profiles for name in p.counters))
+    return StepProfile(
+        numbers=first.numbers[:steps],
+        step_ns=mean([p.step_ns for p in profiles]),
+        busy_ns=None if first.busy_ns is None else mean([p.busy_ns for p in profiles]),
+        parts={part: mean([p.parts.get(part) for p in profiles]) for part in parts},
+        waiting_frac={part: max(p.waiting_frac.get(part, 0.0) for p in profiles) for part in parts},
+        kernels={name: mean([p.kernels.get(name) for p in profiles]) for name in kernels},
+        counters={
+            name: np.sum([p.counters[name][:steps] for p in profiles if name in p.counters], axis=0)
+            for name in counters
+        },
+        annotated=all(p.annotated for p in profiles),
+    )
+
+
+def _side(traces: Sequence[Profiled], merged: StepProfile) -> Side:
+    return Side(
+        files=tuple(p.file for p in traces),
+        devices=tuple(dict.fromkeys(name for p in traces for name in p.devices)),
+        world_size=traces[0].world_size,
+        steps=merged.numbers,
+        step_us=_median_us(merged.step_ns),
+    )
+
+
+def _median_us(values: Int64) -> float:
+    return float(np.median(values)) / 1000
+
+
+def _rows(one: StepProfile, other: StepProfile) -> tuple[Row, ...]:
+    """The parts and their total, the most time first. The level is shared among the rows that are judged."""
+    sides = [_with_total(one), _with_total(other)]
+    parts = list(dict.fromkeys([*sides[0], *sides[1]]))
+    waiting = {part: max(one.waiting_frac.get(part, 0.0), other.waiting_frac.get(part, 0.0)) for part in parts}
+    waiting[ALL, ""] = max(_total_waiting(one), _total_waiting(other))
+    wholes = [max(float(np.median(side[ALL, ""])), 1.0) for side in sides]
+    judged = [p for p in parts if _share(sides, p, wholes) >= LEAST_SHARE]
+    alpha = ALPHA / max(len(judged), 1)
+    on_host = one.busy_ns is None
+    rows = [
+        _row(part, [side.get(part) for side in sides], waiting[part], alpha if part in judged else None, on_host)
+        for part in parts
+    ]
+    return tuple(sorted(rows, key=lambda r: -max(r.baseline_us, r.candidate_us)))
+
+
+def _with_total(profile: StepProfile) -> dict[Part, Int64]:
+    total = np.sum(list(profile.parts.values()), axis=0) if profile.parts else np.zeros(profile.steps, np.int64)
+    return {(ALL, ""): total, **profile.parts}
+
+
+def _total_waiting(profile: StepProfile) -> float:
+    whole = sum(float(v.sum()) for v in profile.parts.values()) or 1.0
+    return sum(float(v.sum()) * profile.waiting_frac.get(part, 0.0) for part, v in profile.parts.items()) / whole
+
+
+def _share(sides: Sequence[Mapping[Part, Int64]], part: Part, wholes: Sequence[float]) -> float:
+    shares = [float(np.median(s[part])) / whole if part in s else 0.0 for s, whole in zip(sides, wholes, strict=True)]
+    return max(shares)
+
+
+def _row(part: Part, values: Sequence[Int64 | None], waiting: float, alpha: float | None, on_host: bool) -> Row:
+    effect = HOST_EFFECT_FRAC if on_host else LEAST_EFFECT_FRAC + waiting * (WAITING_EFFECT_FRAC - LEAST_EFFECT_FRAC)
+    first, second = values
+    low = high = change = None
+    if first is None or second is None or not np.median(first) or not np.median(second):
+        empty = first is None or not np.median(first)
+        status, reason = ("new" if empty else "gone"), "only one side has it in most steps; the total decides"
+        if alpha is None:
+            status, reason = "not judged", _SMALL
+    else:
+        logs = [[log(v) for v in side.tolist() if v > 0] for side in (first, second)]
+        found = shift(logs[0], logs[1], alpha or ALPHA)
+        change = exp(found.estimate) - 1
+        if found.low is not None and found.high is not None:
+            low, high = exp(found.low) - 1, exp(found.high) - 1
+        status, reason = _judged(change, low, high, effect, alpha, (len(logs[0]), len(logs[1])))
+    return Row(
+        component=part[0],
+        phase=part[1],
+        baseline_us=0.0 if first is None else _median_us(first),
+        candidate_us=0.0 if second is None else _median_us(second),
+        change_frac=change,
+        low_frac=low,
+        high_frac=high,
+        least_effect_frac=effect,
+        status=status,
+        reason=reason,
+    )
+
+
+_SMALL = f"less than {LEAST_SHARE:.0%} of the whole"
+
+
+def _judged(
+    change: float, low: float | None, high: float | None, effect: float, alpha: float | None, steps: tuple[int, int]
+) -> tuple[str, str]:
+    """(status, reason)."""
+    if alpha is None:
+        return "not judged", _SMALL
+    if low is None or high is None:
+        least = f"{steps[0]} and {steps[1]} steps can show at best p = {least_p(*steps):.2g} and {alpha:.2g} is needed"
+        return "undecided", f"too few steps for a noise bound: {least}"
+    apart = low > 0 or high < 0
+    if apart and abs(change) >= effect:
+        return ("regression" if change > 0 else "improvement"), "outside the noise of the steps"
+    if abs(change) < effect and (apart or (low >= -effect and high <= effect)):
+        return "no change", f"less than {effect:.1%}"
+    return "undecided", f"the steps scatter too much to tell a change of {effect:.1%}"
+
+
+def _counters(one: StepProfile, other: StepProfile) -> tuple[Counter, ...]:
+    names = [name for name in one.counters if name in other.counters]
+    return tuple(_counter(name, one.counters[name].tolist(), other.counters[name].tolist()) for name in names)
+
+
+def _counter(name: str, first: list[int], second: list[int]) -> Counter:
+    if set(first) == set(second) and len(set(first)) == 1:
+        status = "equal"
+    elif min(second) > max(first):
+        status = "more"
+    else:
+        status = "fewer" if max(second) < min(first) else "overlapping"
+    return Counter(name=name, baseline=tuple(first), candidate=tuple(second), status=status)
+
+
+def _kernels(one: StepProfile, other: StepProfile) -> tuple[KernelChange, ...]:
+    """The kernels whose medians differ most."""
+    changes = [
+        KernelChange(name=name, baseline_us=_of(one, name), candidate_us=_of(other, name))
+        for name in dict.fromkeys([*one.kernels, *other.kernels])
+    ]
+    return tuple(sorted(changes, key=lambda k: -abs(k.candidate_us - k.baseline_us))[:MOST_KERNELS])
+
+
+def _of(profile: StepProfile, name: str) -> float:
+    return _median_us(profile.kernels[name]) if name in profile.kernels else 0.0
+
+
+def _status(rows: Sequence[Row], counters: Sequence[Counter], hindered: bool) -> str:
+    """The worst that was found."""
+    if hindered:
+        return "not comparable"
+    found = {r.status for r in rows}
+    if "regression" in found or any(c.status == "more" for c in counters):
+        return "regression"
+    if "improvement" in found or any(c.status == "fewer" for c in counters):
+        return "improvement"
+    return "undecided" if "undecided" in found else "no change"
+
+
+def _limits(one: StepProfile, other: StepProfile, rows: Sequence[Row]) -> tuple[str, ...]:
+    """What the reader must know of the evidence."""
+    found = []
+    if min(one.steps, other.steps) == 1:
+        found.append("one step has no spread: times are shown and not judged, counts are exact")
+    elif any("too few steps" in r.reason for r in rows):
+        found.append("record more steps: with these no noise bound holds for all parts together")
+    if not one.annotated or not other.annotated:
+        found.append("no annotated steps: the whole trace counts as one; call profiler.step() after each step")
+    return tuple(found)
