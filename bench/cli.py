@@ -154,16 +154,37 @@ def inspect(
     window: Annotated[
         str, typer.Option(help="all, steps, or steps-without-first-and-last: which part is looked at.")
     ] = "all",
+    against: Annotated[
+        list[Path] | None,
+        typer.Option("--against", metavar="TRACE", help="Compare with this baseline: a trace or a folder. Repeatable."),
+    ] = None,
+    components: Annotated[
+        Path | None,
+        typer.Option("--components", metavar="FILE.toml", help="Rules of your own, before the shipped ones."),
+    ] = None,
+    machine: Annotated[
+        str | None,
+        typer.Option("--machine", metavar="FILE|cpu|cuda:N", help="Ceilings to hold operators against."),
+    ] = None,
     json: Json = False,
     csv: Annotated[
         Path | None,
         typer.Option("--csv", metavar="FOLDER|FILE.csv", help="Write all tables into a folder, or the kernels."),
     ] = None,
 ) -> None:
-    """Where the time of a profiler trace went: devices, streams, launches, copies, kernels, host threads."""
+    """Where the time of a profiler trace went, by component and operator, what bounds it, and what changed."""
     from bench.commands.inspect_traces import InspectOptions, run_inspect
 
-    run_inspect(InspectOptions(traces=traces, window=window, as_json=json, csv=csv))
+    options = InspectOptions(
+        traces=traces,
+        window=window,
+        as_json=json,
+        csv=csv,
+        against=against or [],
+        components=components,
+        machine=machine,
+    )
+    raise typer.Exit(run_inspect(options))
 
 
 def main() -> NoReturn:

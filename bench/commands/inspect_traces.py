@@ -9,11 +9,15 @@ from pathlib import Path
 import msgspec
 from rich.progress import Progress
 
+from bench.commands.inspect_lens import make_lens
 from bench.commands.output import print_json, print_table, stderr
-from bench.errors import UsageError
-from bench.inspection.inspecting import inspect_set, inspect_trace
-from bench.inspection.result import Inspection
-from bench.inspection.tables import Row, flat, tables
+from bench.errors import Exit, UsageError
+from bench.inspection.against import compare
+from bench.inspection.model_tables import comparison_line, comparison_tables, evidence_line, model_tables, rank_table
+from bench.inspection.modelling import Analysis, Lens, analyse
+from bench.inspection.ranking import ordered, rank_set
+from bench.inspection.result import Inspection, InspectionSet
+from bench.inspection.tables import Row, Table, flat, tables
 from profiles.trace.reader import read_trace
 from profiles.trace.windows import POLICIES, Policy
 
@@ -28,22 +32,47 @@ class InspectOptions(msgspec.Struct, frozen=True, kw_only=True):
     window: str
     as_json: bool
     csv: Path | None
+    against: list[Path]
+    components: Path | None
+    machine: str | None
 
 
-def run_inspect(options: InspectOptions) -> None:
-    """Inspect the traces and print what was asked for."""
+def run_inspect(options: InspectOptions) -> Exit:
+    """Inspect the traces, print what was asked for, and answer with the exit code of the comparison."""
     if options.window not in POLICIES:
         raise UsageError(f"--window {options.window!r} is unknown; choose one of {', '.join(POLICIES)}")
     policy: Policy = next(p for p in POLICIES if p == options.window)
-    paths = trace_files(options.traces)
-    found = inspect_set([_inspect(path, policy) for path in paths]).traces
+    lens = make_lens(options.components, options.machine)
+    analysed = ordered([_analyse(path, policy, lens) for path in trace_files(options.traces)])
+    found = rank_set(analysed)
+    if options.against:
+        baseline = ordered([_analyse(path, policy, lens) for path in trace_files(options.against)])
+        comparison = compare([a.steps for a in baseline], [a.steps for a in analysed])
+        found = msgspec.structs.replace(found, against=comparison)
     if options.csv is not None:
-        _write_csv(options.csv, flat(found))
+        _write_csv(options.csv, flat(found.traces))
     if options.as_json:
-        print_json(found[0] if len(found) == 1 else inspect_set(found))
+        print_json(found.traces[0] if len(found.traces) == 1 and found.against is None else found)
     elif options.csv is None:
-        for one in found:
-            _print(one)
+        _print_set(found)
+    return found.against.exit if found.against is not None else Exit.OK
+
+
+def _print_set(found: InspectionSet) -> None:
+    """A comparison alone, or the ranks side by side and then each trace."""
+    if found.against is not None:
+        print(comparison_line(found.against))
+        _print_tables(comparison_tables(found.against))
+        return
+    if found.comparison is not None:
+        _print_tables([rank_table(found.comparison)])
+    for one in found.traces:
+        _print(one)
+
+
+def _print_tables(shown: Sequence[Table]) -> None:
+    for table in shown:
+        print_table(table.title, table.columns, table.rows, right=range(1, len(table.columns)))
 
 
 def trace_files(given: Sequence[Path]) -> list[Path]:
@@ -62,21 +91,22 @@ def _in_folder(folder: Path) -> list[Path]:
     raise UsageError(f"{folder} holds no trace (.json or .json.gz); name the files, or capture one with torch.profiler")
 
 
-def _inspect(path: Path, policy: Policy) -> Inspection:
+def _analyse(path: Path, policy: Policy, lens: Lens) -> Analysis:
     """Read with a progress bar where that takes a while."""
     if not path.is_file() or path.stat().st_size < SHOW_PROGRESS_BYTES:
-        return inspect_trace(read_trace(path), policy)
+        return analyse(read_trace(path), policy, lens)
     with Progress(console=stderr(), transient=True) as progress:
         task = progress.add_task(f"reading {path.name}", total=1.0)
         trace = read_trace(path, progress=lambda done: progress.update(task, completed=done))
-    return inspect_trace(trace, policy)
+    return analyse(trace, policy, lens)
 
 
 def _print(found: Inspection) -> None:
     rank = "" if found.rank is None else f" (rank {found.rank})"
     print(f"{found.file}{rank}\ndata quality: {found.quality.line}\n{_window(found)}")
-    for table in tables(found):
-        print_table(table.title, table.columns, table.rows, right=range(1, len(table.columns)))
+    if found.verdict is not None:
+        print(f"verdict: {found.verdict.kind}. {found.verdict.advice}\nevidence: {evidence_line(found)}")
+    _print_tables([*model_tables(found), *tables(found)])
 
 
 def _window(found: Inspection) -> str:

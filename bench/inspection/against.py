@@ -8,7 +8,7 @@ says what the steps of one run can tell and what only further runs can.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import exp, log
+from math import exp, log, log1p
 
 import msgspec
 import numpy as np
@@ -274,12 +274,14 @@ def _judged(
     if alpha is None:
         return "not judged", _SMALL
     if low is None or high is None:
-        least = f"{steps[0]} and {steps[1]} steps can show at best p = {least_p(*steps):.2g} and {alpha:.2g} is needed"
-        return "undecided", f"too few steps for a noise bound: {least}"
-    apart = low > 0 or high < 0
-    if apart and abs(change) >= effect:
+        best = f"{steps[0]} and {steps[1]} steps can show at best p = {least_p(*steps):.2g} and {alpha:.2g} is needed"
+        return "undecided", f"too few steps for a noise bound: {best}"
+    # Ratios, not differences, so that exchanging the sides changes nothing but the sign.
+    least, apart = log1p(effect), low > 0 or high < 0
+    small = abs(log1p(change)) < least
+    if apart and not small:
         return ("regression" if change > 0 else "improvement"), "outside the noise of the steps"
-    if abs(change) < effect and (apart or (low >= -effect and high <= effect)):
+    if small and (apart or max(-log1p(low), log1p(high)) <= least):
         return "no change", f"less than {effect:.1%}"
     return "undecided", f"the steps scatter too much to tell a change of {effect:.1%}"
 

@@ -1,4 +1,4 @@
-"""Two small samples compared by ranks: shift and its exact interval, whatever the distribution. Numbers in, numbers out.
+"""Two small samples compared by ranks: their shift and its exact interval, whatever the distribution.
 
 Hodges-Lehmann: the median of all differences. Interval: inverted Mann-Whitney test, exact for independent steps.
 """

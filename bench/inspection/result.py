@@ -10,6 +10,9 @@ from typing import Any
 
 import msgspec
 
+from bench.inspection.against import Comparison
+from bench.inspection.model_result import Achieved, Machine, Memory, Operator, Ranks
+
 
 class Quality(msgspec.Struct, frozen=True, kw_only=True):
     """How far the trace can be trusted. `line` says it in one sentence; the rest are its numbers.
@@ -193,10 +196,15 @@ class Inspection(msgspec.Struct, frozen=True, kw_only=True):
     host: Host | None = None
     ops: tuple[Kernel, ...] = ()
     verdict: Verdict | None = None
+    operators: tuple[Operator, ...] = ()
+    achieved: tuple[Achieved, ...] = ()
+    machine: Machine | None = None
+    memory: tuple[Memory, ...] = ()
 
 
 class InspectionSet(msgspec.Struct, frozen=True, kw_only=True):
     """Several traces: the ranks of one job, in order of rank. `comparison` says how they wait for each other."""
 
     traces: tuple[Inspection, ...]
-    comparison: dict[str, Any] | None = None
+    comparison: Ranks | None = None
+    against: Comparison | None = None

@@ -188,6 +188,8 @@ def _flat(one: Inspection) -> dict[str, list[dict[str, Any]]]:
         "copies": [{"name": name} | row for name, row in plain["copies"].items()],
         "kernels": list(plain["kernels"]),
         "components": list(plain["components"]),
+        "operators": list(plain["operators"]),
+        "memory": [{k: v for k, v in m.items() if k not in ("time_us", "held_bytes")} for m in plain["memory"]],
         "threads": list(plain["host"]["threads"]) if plain["host"] else [],
         "ops": list(plain["ops"]),
     }

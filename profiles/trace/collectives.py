@@ -17,6 +17,8 @@ from profiles.trace.columns import NONE, Int64
 from profiles.trace.gpu import GpuWork, Kind
 
 Key = tuple[str, str]
+Order = dict[Key, Int64]
+"""Durations of one rank's collectives by (process group, kernel), in order of launch."""
 
 
 class RankComm(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,11 +38,8 @@ class Aligned(msgspec.Struct, frozen=True, kw_only=True):
     left_out: dict[str, tuple[int, ...]]
 
 
-def align(works: Sequence[GpuWork]) -> Aligned | None:
-    """The collectives of the ranks' GPU work; None for fewer than two ranks."""
-    if len(works) < 2:
-        return None
-    found = [_kinds(work) for work in works]
+def align(found: Sequence[Order]) -> Aligned:
+    """The collectives of the ranks (at least one)."""
     durs: list[Int64] = []
     left_out: dict[str, tuple[int, ...]] = {}
     for key in sorted(set().union(*found)):
@@ -49,9 +48,9 @@ def align(works: Sequence[GpuWork]) -> Aligned | None:
             durs.append(np.stack(columns))
         else:
             left_out[_named(key)] = tuple(len(column) for column in columns)
-    table = np.concatenate(durs, axis=1) if durs else np.zeros((len(works), 0), np.int64)
+    table = np.concatenate(durs, axis=1) if durs else np.zeros((len(found), 0), np.int64)
     transfer = table.min(axis=0) if table.shape[1] else np.zeros(0, np.int64)
-    last = np.bincount(table.argmin(axis=0), minlength=len(works)) if table.shape[1] else np.zeros(len(works), int)
+    last = np.bincount(table.argmin(axis=0), minlength=len(found)) if table.shape[1] else np.zeros(len(found), int)
     ranks = tuple(
         RankComm(
             comm_ns=int(row.sum()),
@@ -64,7 +63,7 @@ def align(works: Sequence[GpuWork]) -> Aligned | None:
     return Aligned(ranks=ranks, collectives=table.shape[1], left_out=left_out)
 
 
-def _kinds(work: GpuWork) -> dict[Key, Int64]:
+def launch_order(work: GpuWork) -> Order:
     """Durations by group and name, in order of launch. Work launched before the trace began belongs to no order."""
     trace = work.trace
     comm = work.only((work.kind == Kind.COMM) & (work.launch != NONE))

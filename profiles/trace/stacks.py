@@ -83,13 +83,15 @@ def nearest(parents: Int64, wanted: NDArray[np.bool_]) -> Int64:
 def stacks(trace: Trace) -> Stacks:
     """The stacks of all host threads."""
     rows = trace.rows(Category.CPU_OP, Category.ANNOTATION)
-    rows = rows[np.argsort(trace.lane[rows], kind="stable")]
+    frame = _frames(trace, rows)
+    # An annotation and an op of one start and end: the annotation is around the op.
+    order = np.lexsort([frame != Frame.ANNOTATION, -trace.dur_ns[rows], trace.ts_ns[rows], trace.lane[rows]])
+    rows, frame = rows[order], frame[order]
     # Threads one after the other on one time axis, so that they nest in one pass.
     reach = int(trace.end_ns.max()) + 1 if len(trace) else 1
     shifts = np.arange(len(trace.lanes) + 1, dtype=np.int64) * reach
     starts = trace.ts_ns[rows] + shifts[trace.lane[rows]]
     nesting = Nesting(starts, starts + trace.dur_ns[rows])
-    frame = _frames(trace, rows)
     chain, chains = _chains(nesting.parents, trace.name[rows], frame)
     forward, backward = _forward(trace, rows, nesting.parents, frame)
     return Stacks(trace, rows, nesting, shifts, frame, chain, chains, forward, backward)

@@ -1,0 +1,92 @@
+"""The ranks of one job side by side: who computes, who waits, and for whom. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bench.inspection import model_result as out
+from bench.inspection.converting import us
+from bench.inspection.modelling import Analysis
+from bench.inspection.result import Device, Inspection, InspectionSet
+from profiles.trace.collectives import Aligned, RankComm, align
+
+STANDS_OUT_FRAC = 0.05
+"""A rank is named as the straggler where the others wait this share of the span more than it does, in the mean."""
+
+
+def ordered(found: Sequence[Analysis]) -> list[Analysis]:
+    """By rank; traces without one keep their order, at the end."""
+    return sorted(found, key=lambda a: (a.inspection.rank is None, a.inspection.rank or 0))
+
+
+def rank_set(found: Sequence[Analysis]) -> InspectionSet:
+    """Several traces, compared where they are ranks with GPU work."""
+    sorted_ = ordered(found)
+    return InspectionSet(traces=tuple(a.inspection for a in sorted_), comparison=_compared(sorted_))
+
+
+def _compared(found: Sequence[Analysis]) -> out.Ranks | None:
+    devices = [_busiest(a.inspection) for a in found]
+    if len(found) < 2 or not any(devices):
+        return None
+    aligned = align([a.collectives for a in found])
+    ranks = tuple(
+        _rank(a.inspection, d, comm if aligned.collectives else None)
+        for a, d, comm in zip(found, devices, aligned.ranks, strict=True)
+    )
+    straggler = _straggler(ranks) if aligned.collectives else None
+    return out.Ranks(
+        ranks=ranks,
+        collectives=aligned.collectives,
+        left_out=aligned.left_out,
+        straggler=None if straggler is None else straggler.rank,
+        summary=_summary(ranks, straggler, aligned),
+    )
+
+
+def _busiest(found: Inspection) -> Device | None:
+    return max(found.devices.values(), key=lambda d: d.busy_us, default=None)
+
+
+def _rank(found: Inspection, device: Device | None, comm: RankComm | None) -> out.Rank:
+    return out.Rank(
+        rank=found.rank,
+        file=found.file,
+        span_us=device.span_us if device else 0.0,
+        busy_us=device.busy_us if device else 0.0,
+        idle_us=device.idle_us if device else 0.0,
+        compute_us=device.compute_us if device else 0.0,
+        comm_us=device.comm_us if device else 0.0,
+        exposed_comm_us=device.exposed_comm_us if device else 0.0,
+        transfer_us=us(comm.transfer_ns) if comm else None,
+        waiting_us=us(comm.waiting_ns) if comm else None,
+        last_count=comm.last_count if comm else None,
+    )
+
+
+def _straggler(ranks: Sequence[out.Rank]) -> out.Rank | None:
+    """The rank that waits least, where the others wait clearly more."""
+    least = min(ranks, key=lambda r: r.waiting_us or 0.0)
+    return least if _others_us(ranks, least) - (least.waiting_us or 0.0) >= STANDS_OUT_FRAC * least.span_us else None
+
+
+def _others_us(ranks: Sequence[out.Rank], one: out.Rank) -> float:
+    others = [r.waiting_us or 0.0 for r in ranks if r is not one]
+    return sum(others) / len(others)
+
+
+def _summary(ranks: Sequence[out.Rank], straggler: out.Rank | None, aligned: Aligned) -> str:
+    if not aligned.collectives:
+        return "No collective could be aligned over the ranks."
+    waiting = sum(r.waiting_us or 0.0 for r in ranks)
+    whole = waiting + sum(r.transfer_us or 0.0 for r in ranks)
+    share = f"{waiting / whole:.0%}" if whole else "0%"
+    text = f"{share} of the time in {aligned.collectives:,} collectives is waiting for other ranks"
+    if straggler is None:
+        return f"{text}; no rank stands out."
+    others_ms, own_ms = _others_us(ranks, straggler) / 1000, (straggler.waiting_us or 0.0) / 1000
+    name = f"rank {straggler.rank}" if straggler.rank is not None else straggler.file
+    return (
+        f"{text}; {name} comes last in {straggler.last_count} of them: it waits {own_ms:.3f} ms, the others "
+        f"{others_ms:.3f} ms in the mean."
+    )

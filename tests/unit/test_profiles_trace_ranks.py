@@ -1,0 +1,143 @@
+"""Memory over time, collectives over ranks, and steps, by hand."""
+
+import numpy as np
+import pytest
+
+from bench.inspection.modelling import Lens, analyse
+from bench.inspection.ranking import ordered, rank_set
+from profiles.trace.collectives import align, launch_order
+from profiles.trace.components import components
+from profiles.trace.gpu import gpu_work
+from profiles.trace.memory import MOST_POINTS, memory_times
+from profiles.trace.rules import load_rules
+from profiles.trace.stepwise import step_profile
+from profiles.trace.windows import find_steps
+from tests.traces import call, event, mark, trace_of, work
+
+
+def held(at_ns, count, total=None, kind=1, number=0):
+    args = {"Bytes": count, "Device Type": kind, "Device Id": number}
+    if total is not None:
+        args |= {"Total Allocated": total, "Total Reserved": 1 << 20}
+    return {"ph": "i", "name": "[memory]", "pid": 1, "tid": 1, "ts": at_ns / 1000, "s": "t", "args": args}
+
+
+def test_memory_by_device_with_totals():
+    events = [event("op", 0, 1), held(10, 100, 500), held(20, 50, 550), held(30, -150, 400), held(40, 8, 8, kind=0)]
+    cpu, cuda = memory_times(trace_of(events).memory)
+    assert (cpu.device, cpu.peak_bytes, cpu.from_zero) == ("cpu", 8, False)
+    assert (cuda.device, cuda.peak_bytes, cuda.peak_at_ns, cuda.last_bytes) == ("cuda:0", 550, 20, 400)
+    assert (cuda.allocations, cuda.allocated_bytes, cuda.peak_reserved_bytes) == (2, 150, 1 << 20)
+    assert (cuda.time_ns, cuda.held_bytes) == ((10, 20, 30), (500, 550, 400))
+
+
+def test_memory_without_totals_counts_from_zero():
+    (found,) = memory_times(trace_of([event("op", 0, 1), held(10, 100), held(20, 50), held(30, -100)]).memory)
+    assert (found.from_zero, found.held_bytes, found.peak_bytes) == (True, (100, 150, 50), 150)
+    assert found.peak_reserved_bytes is None
+
+
+def test_a_thinned_curve_keeps_its_peak():
+    events = [event("op", 0, 1), *(held(10 * n, 1, 7 if n != 6543 else 99) for n in range(1, 10_000))]
+    (found,) = memory_times(trace_of(events).memory)
+    assert len(found.time_ns) <= MOST_POINTS
+    assert max(found.held_bytes) == 99 == found.peak_bytes
+
+
+def rank(durs, number, extra=0):
+    events = [call(10 * n, 1, n + 1) for n in range(len(durs) + extra)]
+    events += [work("k", 0, 1000)]
+    at = 100
+    for n, dur in enumerate(durs):
+        events.append(work("ncclKernel_AllReduce(x)", at, dur, correlation=n + 1, stream=9))
+        at += dur
+    events += [work("ncclKernel_Old(x)", 0, 5, stream=9)]
+    return trace_of(events, distributedInfo={"rank": number, "world_size": 3})
+
+
+def test_transfer_is_the_shortest_and_the_rest_is_waiting():
+    found = align([launch_order(gpu_work(rank(durs, n))) for n, durs in enumerate(([30, 50], [10, 40], [60, 20]))])
+    assert found.collectives == 2
+    assert found.left_out == {}
+    assert [(r.comm_ns, r.transfer_ns, r.waiting_ns, r.last_count) for r in found.ranks] == [
+        (80, 30, 50, 0),
+        (50, 30, 20, 1),
+        (80, 30, 50, 1),
+    ]
+
+
+def test_collectives_that_ranks_did_not_launch_equally_often_are_left_out_and_said():
+    found = align([launch_order(gpu_work(rank([30, 50], 0))), launch_order(gpu_work(rank([10], 1)))])
+    assert found.collectives == 0
+    assert found.left_out == {"ncclKernel_AllReduce": (2, 1)}
+
+
+def test_the_straggler_is_named():
+    lens = Lens(rules=load_rules())
+    ranks = [analyse(rank(durs, n), "all", lens) for n, durs in ((2, [300, 300]), (0, [310, 290]), (1, [10, 20]))]
+    assert [a.inspection.rank for a in ordered(ranks)] == [0, 1, 2]
+    found = rank_set(ranks).comparison
+    assert found.straggler == 1
+    assert [r.waiting_us for r in found.ranks] == [0.57, 0.0, 0.57]
+    assert "rank 1 comes last in 2 of them" in found.summary
+    even = [analyse(rank([300, 300], n), "all", lens) for n in range(2)]
+    assert rank_set(even).comparison.straggler is None
+    assert rank_set(even[:1]).comparison is None
+
+
+STEPS = [
+    mark("ProfilerStep#7", 0, 100),
+    mark("ProfilerStep#8", 100, 100),
+    mark("embedding", 10, 20),
+    event("aten::embedding_bag", 10, 20),
+    mark("embedding", 110, 20),
+    event("aten::embedding_bag", 110, 20),
+    event("aten::to", 150, 5),
+    call(12, 1, 1),
+    call(95, 1, 2, name="cudaMemcpyAsync"),
+    call(112, 1, 3),
+    call(160, 1, 9, name="cudaDeviceSynchronize"),
+    work("gather", 50, 30, correlation=1),
+    work("Memcpy HtoD", 130, 7, cat="gpu_memcpy", correlation=2, bytes=64),
+    work("gather", 150, 40, correlation=3),
+    work("outside", 300, 5),
+]
+
+
+def test_work_belongs_to_the_step_that_launched_it():
+    trace = trace_of(STEPS)
+    found = step_profile(components(gpu_work(trace), load_rules()), find_steps(trace))
+    assert (found.numbers, found.step_ns.tolist(), found.annotated) == ((7, 8), [100, 100], True)
+    assert found.parts["embedding", "forward"].tolist() == [30, 40]
+    assert found.parts["input", ""].tolist() == [7, 0]
+    assert found.waiting_frac["input", ""] == 1.0
+    assert found.busy_ns.tolist() == [37, 40]
+    assert {name: counts.tolist() for name, counts in found.counters.items()} == {
+        "ops": [1, 2],
+        "launches": [2, 1],
+        "gpu_events": [2, 1],
+        "copies": [1, 0],
+        "syncs": [0, 1],
+        "collectives": [0, 0],
+        "copied_bytes": [64, 0],
+    }
+
+
+def test_without_steps_the_whole_trace_is_one():
+    trace = trace_of([event("aten::linear", 0, 30), event("aten::erf", 40, 10)])
+    found = step_profile(components(gpu_work(trace), load_rules()), find_steps(trace))
+    assert (found.steps, found.annotated, found.busy_ns) == (1, False, None)
+    assert {part: v.tolist() for part, v in found.parts.items()} == {("mlp", "forward"): [30], ("other", ""): [10]}
+
+
+@pytest.mark.parametrize("count", [1, 5])
+def test_sums_over_steps_are_those_of_the_components(count):
+    rng = np.random.default_rng(count)
+    events = []
+    for n in range(count):
+        events += [mark(f"ProfilerStep#{n}", 1000 * n, 1000), mark("top_mlp", 1000 * n + 1, 900)]
+        events += [call(1000 * n + 5, 1, n + 1), work("k", 1000 * n + 10, int(rng.integers(1, 900)), correlation=n + 1)]
+    trace = trace_of(events)
+    found = components(gpu_work(trace), load_rules())
+    profile = step_profile(found, find_steps(trace))
+    assert profile.parts["top_mlp", "forward"].sum() == gpu_work(trace).durs_ns.sum()
