@@ -171,6 +171,13 @@ def inspect(
         Path | None,
         typer.Option("--csv", metavar="FOLDER|FILE.csv", help="Write all tables into a folder, or the kernels."),
     ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option("--html", metavar="FILE", help="Write a self-contained page with a zoomable timeline."),
+    ] = None,
+    perfetto: Annotated[
+        bool, typer.Option("--perfetto", help="Hand the trace to ui.perfetto.dev in a browser of this machine.")
+    ] = False,
 ) -> None:
     """Where the time of a profiler trace went, by component and operator, what bounds it, and what changed."""
     from bench.commands.inspect_traces import InspectOptions, run_inspect
@@ -183,6 +190,8 @@ def inspect(
         against=against or [],
         components=components,
         machine=machine,
+        html=html,
+        perfetto=perfetto,
     )
     raise typer.Exit(run_inspect(options))
 
