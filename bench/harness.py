@@ -194,10 +194,13 @@ def _run_code(request: Request, emit: Emit) -> Result:
     with watch.part("build"):
         made = load_function(str(case.code))()
         step, work = made if isinstance(made, tuple) else (made, None)
-    with gc_off(), watch.part("measure"):
-        measurement = _measure(lambda _: step(), [None], request, emit)
+    with gc_off():
+        with watch.part("measure"):
+            measurement = _measure(lambda _: step(), [None], request, emit)
         settings = read_settings(case, torch.is_grad_enabled())
-    return Result(measurement=measurement, settings=settings, costs=watch.costs(), work=work)
+        with watch.part("trace"):
+            trace = _trace(None, lambda _: step(), [None], request, measurement)
+    return Result(measurement=measurement, settings=settings, costs=watch.costs(), work=work, trace=trace)
 
 
 def load_function(code: str) -> Callable[[], Any]:
@@ -252,7 +255,7 @@ def _flush(llc_bytes: int, device: str) -> Callable[[], None]:
 def _trace(
     model: Any, step: Step, inputs: Sequence[Any], request: Request, measurement: Measurement
 ) -> TraceSummary | None:
-    """A bounded profiler pass of its own, on inputs the timed steps used too."""
+    """A bounded profiler pass of its own, on inputs the timed steps used too. A user's own step has no `model`."""
     if request.trace_path is None or not request.limits.trace:
         return None
     from profiles.capture import capture
@@ -263,9 +266,11 @@ def _trace(
 
     path, steps = Path(request.trace_path), request.limits.trace_steps
     feed = cycle(inputs)
-    set_tracing(model, True)
+    if model is not None:
+        set_tracing(model, True)
     capture(lambda: step(next(feed)), path, steps=steps, device=request.case.device)
-    set_tracing(model, False)
+    if model is not None:
+        set_tracing(model, False)
     found = stage_times(read_trace(path), (*STAGES, TABLE_UPDATE), steps)
     timed_s = sorted(measurement.times_s)[len(measurement.times_s) // 2]
     stages = {

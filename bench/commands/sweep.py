@@ -61,9 +61,9 @@ def run_sweep(options: SweepOptions) -> int:
         _print_plan(planned, learning, limits, options.as_json)
         return Exit.OK
     require_runnable(planned)
-    _require_writable(options.out)
+    require_writable(options.out)
     with store.machine_lock(), Pool() as pool:
-        devices = sorted({_device(c) for c in resolved})
+        devices = sorted({device_of(c) for c in resolved})
         machine = with_ceilings(machine, devices, pool, refresh=options.refresh)
         run_dir = store.new_run_dir(options.out, name)
         manifest = new_manifest(name, resolved, limits, machine, options.argv, quality)
@@ -209,11 +209,12 @@ def rough_step_s(case: Case) -> float:
     return work.total("flops") / ROUGH_FLOPS_PER_S + work.total("bytes_algorithmic") / ROUGH_BYTES_PER_S
 
 
-def _device(case: Case) -> str:
+def device_of(case: Case) -> str:
+    """The device by its full name."""
     return "cuda:0" if case.device == "cuda" else case.device
 
 
-def _require_writable(out: Path) -> None:
+def require_writable(out: Path) -> None:
     """A folder that cannot be written is found before minutes of measuring, not after."""
     import os
 
