@@ -8,10 +8,13 @@ from pathlib import Path
 
 from bench.commands.output import stderr
 from bench.errors import UsageError
+from bench.inspection.case_pages import write_case_pages
 from bench.inspection.page import PageModel, write_page
 from bench.inspection.page_model import Inspected, page_model
 from bench.inspection.result import Inspection, InspectionSet
 from bench.perfetto import TraceServer
+from bench.records import Record
+from profiles.machine import Machine
 from profiles.trace.columns import Trace
 from profiles.trace.components import components
 from profiles.trace.gpu import gpu_work
@@ -38,6 +41,12 @@ def write_inspection(path: Path, found: InspectionSet, traces: Sequence[Trace], 
     reasons = {"against": "The comparison (--against): see the terminal or --json."} if found.against else {}
     save_page(path, page_model(parts, found.comparison, reasons=reasons, provenance=provenance()))
     stderr().print(f"page: {path}", markup=False, soft_wrap=True)
+
+
+def write_pages(run_dir: Path, records: Sequence[Record], machine: Machine) -> None:
+    """The pages of a run's traces that are not there yet; what cannot be made is told, and the report goes without."""
+    for trouble in write_case_pages(run_dir, records, machine, provenance()):
+        stderr().print(trouble, markup=False, soft_wrap=True)
 
 
 def save_page(path: Path, model: PageModel) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from bench import store
+from bench.commands.inspect_page import write_pages
 from bench.commands.machine import with_ceilings
 from bench.commands.output import print_json, print_table, stderr
 from bench.errors import Exit, UsageError
@@ -134,6 +135,7 @@ def _tell(
 
     console = stderr()
     console.print("drawing the report ...")
+    write_pages(run_dir, records, manifest.machine)
     path = write_report(run_dir / "report.html", manifest, records, trials=learned)
     counts, trial_counts = _counts(records), _counts(learned)
     ends = [(r.key, r.outcome) for r in records] + [(t.key, t.outcome) for t in learned]

@@ -8,22 +8,9 @@ from pathlib import Path
 from bench.inspection.page import write_page
 from bench.inspection.profiling import look, page_of
 from bench.records import Record
+from bench.run_files import inside, page_path
 from profiles.machine import Machine
 from profiles.trace.errors import TraceError
-
-_SUFFIX = ".pt.trace.json.gz"
-
-
-def inside(home: Path, relative: str) -> bool:
-    """Whether a file lies there, below `home`."""
-    found = (home / relative).resolve()
-    return found.is_relative_to(home.resolve()) and found.is_file()
-
-
-def page_path(trace: str) -> str:
-    """The page of a trace, beside it; both relative to the run."""
-    folder, slash, name = trace.rpartition("/")
-    return f"{folder}{slash}{name.removesuffix(_SUFFIX)}.html"
 
 
 def write_case_pages(run_dir: Path, records: Sequence[Record], machine: Machine, provenance: str) -> list[str]:
