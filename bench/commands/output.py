@@ -18,6 +18,14 @@ def print_json(value: Any) -> None:
     sys.stdout.flush()
 
 
+class _Output(Console):
+    """Rich ends the process with 1 where a reader closes the pipe; here 1 means a regression, so cli decides."""
+
+    def on_broken_pipe(self) -> None:
+        """Tell the command line."""
+        raise BrokenPipeError
+
+
 def stderr() -> Console:
     """The console for progress and notes."""
     return Console(stderr=True, highlight=False)
@@ -25,9 +33,9 @@ def stderr() -> Console:
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[int] = ()) -> None:
     """A table on stdout; wide enough for its content where stdout is not a terminal."""
-    console = Console(highlight=False)
+    console = _Output(highlight=False)
     if not console.is_terminal:
-        console = Console(highlight=False, width=200)
+        console = _Output(highlight=False, width=200)
     table = Table(title=title, title_justify="left", title_style="bold")
     for number, name in enumerate(columns):
         table.add_column(name, justify="right" if number in right else "left", overflow="fold")

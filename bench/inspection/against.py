@@ -13,9 +13,10 @@ from math import exp, log, log1p
 import msgspec
 import numpy as np
 
-from bench.errors import Exit
+from bench.inspection.against_result import Comparison, Counter, KernelChange, Row, Side
 from bench.inspection.ranksum import least_p, shift
 from profiles.trace.columns import Int64, Trace
+from profiles.trace.merging import merged
 from profiles.trace.stepwise import Part, StepProfile
 
 ALPHA = 0.05
@@ -24,77 +25,11 @@ LEAST_EFFECT_FRAC = 0.01
 """GPU compute of one job varied by 0.05-0.55 % per step from window to window: less than 1 % is no change."""
 WAITING_EFFECT_FRAC = 0.15
 """Collectives and copies hold waiting for ranks and for the host: 15 %."""
-HOST_EFFECT_FRAC = 0.30
-"""Host time per step varied by up to 28 % between windows of one job: 30 %."""
+_HOST = "host time of one process a side: modes between processes exceed the scatter of steps"
 LEAST_SHARE = 0.01
 """A part with less of the whole on both sides is shown and not judged."""
 MOST_KERNELS = 12
 ALL = "all"
-
-
-class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """One part. Times are medians per step; the change and its interval are fractions, 0.05 is 5 % longer.
-
-    status: regression, improvement, no change, undecided, new, gone, not judged, not comparable.
-    """
-
-    component: str
-    phase: str
-    baseline_us: float
-    candidate_us: float
-    change_frac: float | None
-    low_frac: float | None
-    high_frac: float | None
-    least_effect_frac: float
-    status: str
-    reason: str
-
-
-class Counter(msgspec.Struct, frozen=True, kw_only=True):
-    """One count per step. status: equal, more, fewer, overlapping (steps differ among themselves)."""
-
-    name: str
-    baseline: tuple[int, ...]
-    candidate: tuple[int, ...]
-    status: str
-
-
-class KernelChange(msgspec.Struct, frozen=True, kw_only=True):
-    """One kernel's medians per step, to explain a part; not judged."""
-
-    name: str
-    baseline_us: float
-    candidate_us: float
-
-
-class Side(msgspec.Struct, frozen=True, kw_only=True):
-    """What was compared."""
-
-    files: tuple[str, ...]
-    devices: tuple[str, ...]
-    world_size: int | None
-    steps: tuple[int, ...]
-    step_us: float
-    """Median wall time of a step on the host. Not judged on a trace with a GPU."""
-
-
-class Comparison(msgspec.Struct, frozen=True, kw_only=True):
-    """`status` is the worst of the rows. `reasons` say why sides are not comparable, or what could not be decided."""
-
-    status: str
-    reasons: tuple[str, ...]
-    baseline: Side
-    candidate: Side
-    rows: tuple[Row, ...]
-    counters: tuple[Counter, ...]
-    kernels: tuple[KernelChange, ...]
-
-    @property
-    def exit(self) -> Exit:
-        """The exit code that says it."""
-        if self.status == "not comparable":
-            return Exit.NOT_COMPARABLE
-        return Exit.REGRESSION if self.status == "regression" else Exit.OK
 
 
 class Profiled(msgspec.Struct, frozen=True, kw_only=True):
@@ -123,7 +58,7 @@ def profiled(trace: Trace, profile: StepProfile) -> Profiled:
 def compare(baseline: Sequence[Profiled], candidate: Sequence[Profiled]) -> Comparison:
     """The candidate against the baseline; each side one trace, or the ranks of one job."""
     obstacles = _obstacles(baseline, candidate)
-    one, other = _merged([p.profile for p in baseline]), _merged([p.profile for p in candidate])
+    one, other = merged([p.profile for p in baseline]), merged([p.profile for p in candidate])
     rows = _rows(one, other)
     counters = _counters(one, other)
     if obstacles:
@@ -157,35 +92,6 @@ def _obstacles(baseline: Sequence[Profiled], candidate: Sequence[Profiled]) -> l
 
 def _listed(values: set[str] | set[int]) -> str:
     return ", ".join(sorted(map(str, values)))
-
-
-def _merged(profiles: Sequence[StepProfile]) -> StepProfile:
-    """Means over the ranks, step by step; as many steps as all have."""
-    first = profiles[0]
-    if len(profiles) == 1:
-        return first
-    steps = min(p.steps for p in profiles)
-
-    def mean(columns: Sequence[Int64 | None]) -> Int64:
-        found = [c[:steps] for c in columns if c is not None]
-        return np.rint(np.sum(found, axis=0) / len(profiles)).astype(np.int64) if found else np.zeros(steps, np.int64)
-
-    parts = sorted({part for p in profiles for part in p.parts})
-    kernels = sorted({name for p in profiles for name in p.kernels})
-    counters = list(dict.fromkeys(name for p in profiles for name in p.counters))
-    return StepProfile(
-        numbers=first.numbers[:steps],
-        step_ns=mean([p.step_ns for p in profiles]),
-        busy_ns=None if first.busy_ns is None else mean([p.busy_ns for p in profiles]),
-        parts={part: mean([p.parts.get(part) for p in profiles]) for part in parts},
-        waiting_frac={part: max(p.waiting_frac.get(part, 0.0) for p in profiles) for part in parts},
-        kernels={name: mean([p.kernels.get(name) for p in profiles]) for name in kernels},
-        counters={
-            name: np.sum([p.counters[name][:steps] for p in profiles if name in p.counters], axis=0)
-            for name in counters
-        },
-        annotated=all(p.annotated for p in profiles),
-    )
 
 
 def _side(traces: Sequence[Profiled], merged: StepProfile) -> Side:
@@ -235,7 +141,7 @@ def _share(sides: Sequence[Mapping[Part, Int64]], part: Part, wholes: Sequence[f
 
 
 def _row(part: Part, values: Sequence[Int64 | None], waiting: float, alpha: float | None, on_host: bool) -> Row:
-    effect = HOST_EFFECT_FRAC if on_host else LEAST_EFFECT_FRAC + waiting * (WAITING_EFFECT_FRAC - LEAST_EFFECT_FRAC)
+    effect = LEAST_EFFECT_FRAC + waiting * (WAITING_EFFECT_FRAC - LEAST_EFFECT_FRAC)
     first, second = values
     low = high = change = None
     if first is None or second is None or not np.median(first) or not np.median(second):
@@ -250,6 +156,8 @@ def _row(part: Part, values: Sequence[Int64 | None], waiting: float, alpha: floa
         if found.low is not None and found.high is not None:
             low, high = exp(found.low) - 1, exp(found.high) - 1
         status, reason = _judged(change, low, high, effect, alpha, (len(logs[0]), len(logs[1])))
+        if on_host and alpha is not None:
+            status, reason = "undecided", _HOST
     return Row(
         component=part[0],
         phase=part[1],
@@ -258,7 +166,7 @@ def _row(part: Part, values: Sequence[Int64 | None], waiting: float, alpha: floa
         change_frac=change,
         low_frac=low,
         high_frac=high,
-        least_effect_frac=effect,
+        least_effect_frac=None if on_host else effect,
         status=status,
         reason=reason,
     )
@@ -329,7 +237,9 @@ def _status(rows: Sequence[Row], counters: Sequence[Counter], hindered: bool) ->
 def _limits(one: StepProfile, other: StepProfile, rows: Sequence[Row]) -> tuple[str, ...]:
     """What the reader must know of the evidence."""
     found = []
-    if min(one.steps, other.steps) == 1:
+    if one.busy_ns is None and any(r.reason == _HOST for r in rows):
+        found.append(f"{_HOST}, so times are shown and not judged (dlrm-bench gate decides); counts are exact")
+    elif min(one.steps, other.steps) == 1:
         found.append("one step has no spread: times are shown and not judged, counts are exact")
     elif any("too few steps" in r.reason for r in rows):
         found.append("record more steps: with these no noise bound holds for all parts together")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bench.inspection.against import Comparison, Row
+from bench.inspection.against_result import Comparison, Row
 from bench.inspection.model_result import Memory, Operator, Rank, Ranks
 from bench.inspection.result import Component, Inspection
 from bench.inspection.tables import MOST_ROWS, Table, ms, share
 from bench.inspection.verdict import words
 
 UNKNOWN = "unknown"
+MOST_EVIDENCE = 6
 
 
 def model_tables(found: Inspection) -> list[Table]:
@@ -27,12 +28,18 @@ def evidence_line(found: Inspection) -> str:
     """The verdict's numbers in one line; empty where there is no verdict."""
     if found.verdict is None:
         return ""
-    named = [(name, value) for name, value in found.verdict.evidence.items() if name.endswith("_frac") and value]
+    shares = ("host_meanwhile_frac", "largest_component_frac")
+    named = [
+        (name, value)
+        for name, value in found.verdict.evidence.items()
+        if name.endswith("_frac") and name not in shares and value
+    ]
     largest = sorted(named, key=lambda item: -abs(item[1]))[:MOST_EVIDENCE]
-    return ", ".join(f"{name.removesuffix('_frac').replace('_', ' ')} {value:.1%}" for name, value in largest)
-
-
-MOST_EVIDENCE = 6
+    said = [f"{name.removesuffix('_frac').replace('_', ' ')} {value:.1%}" for name, value in largest]
+    meanwhile = found.verdict.evidence.get("host_meanwhile_frac")
+    if meanwhile and found.verdict.evidence.get("idle_host_late_frac"):
+        said.append(f"late idle time with the host in {found.verdict.evidence['host_meanwhile']!r} {meanwhile:.1%}")
+    return ", ".join(said)
 
 
 def _components(found: Inspection) -> Table:
@@ -149,7 +156,14 @@ def _part(row: Row) -> list[str]:
     known = row.low_frac is not None and row.high_frac is not None
     interval = f"{row.low_frac:+.2%} to {row.high_frac:+.2%}" if known else UNKNOWN
     times = (ms(row.baseline_us), ms(row.candidate_us))
-    return [name, *times, change, interval, f"{row.least_effect_frac:.1%}", row.status]
+    return [
+        name,
+        *times,
+        change,
+        interval,
+        "" if row.least_effect_frac is None else f"{row.least_effect_frac:.1%}",
+        row.status,
+    ]
 
 
 def _range(values: Sequence[int]) -> str:

@@ -9,9 +9,10 @@ import msgspec
 from bench.inspection import model_result as out
 from bench.inspection.against import Profiled, profiled
 from bench.inspection.converting import us
+from bench.inspection.host_verdict import TINY_NS, UNEVEN_BYTES, HostSeen, host_verdict
 from bench.inspection.inspecting import by_device, inspect_trace
 from bench.inspection.result import Component, Inspection, Verdict
-from bench.inspection.verdict import TINY_NS, UNEVEN_BYTES, HostSeen, gpu_verdict, host_verdict
+from bench.inspection.verdict import gpu_verdict
 from profiles.trace.breakdown import device_times
 from profiles.trace.collectives import Order, launch_order
 from profiles.trace.columns import Trace
@@ -157,7 +158,8 @@ def _verdict(
         seen = {pid: device_times(work) for pid, work in devices.items()}
         pid = max(seen, key=lambda p: seen[p].busy_ns)
         work = devices[pid]
-        return gpu_verdict(seen[pid], late_idle(work, parts), launches(work), times, ops, roofs)
+        copied = max(found.copies, key=lambda name: found.copies[name].sum_us, default="copies")
+        return gpu_verdict(seen[pid], late_idle(work, parts), launches(work), times, ops, roofs, copied)
     if found.host is None or not found.host.threads:
         return None
     op_ns, ops_n, tiny_ns, tiny_n = tiny_ops(parts, host, TINY_NS)

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from bench.inspection.against import Comparison
+from bench.inspection.against_result import Comparison
 from bench.inspection.model_result import Achieved, Machine, Memory, Operator, Ranks
 
 

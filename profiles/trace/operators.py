@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from profiles.trace.columns import NONE, Int64
 from profiles.trace.components import Components, phase_of
 from profiles.trace.homes import Bools
-from profiles.trace.opwork import OpWork, op_work
+from profiles.trace.opwork import message_work, op_work
+from profiles.trace.shapes import OpWork
 from profiles.trace.stacks import Frame, Stacks, nearest
 
 
@@ -69,6 +70,17 @@ class _Works:
                     self.kinds.append(found)
             codes[at] = seen[key]
         self.codes = np.where(_around_sparse(held), 0, codes)
+        self._add_messages(held)
+
+    def _add_messages(self, held: Stacks) -> None:
+        """Collectives whose own arguments say what they sent."""
+        rows = np.array(list(held.trace.collectives), np.int64)
+        at = np.flatnonzero(np.isin(held.rows, rows)) if len(rows) else rows
+        for index in at[self.codes[at] == 0].tolist():
+            found = message_work(held.trace.collectives[int(held.rows[index])])
+            if found is not None:
+                self.codes[index] = len(self.kinds)
+                self.kinds.append(found)
 
     def column(self, field: str) -> NDArray[np.float64]:
         """A number of every op's work, NaN where it is not known."""

@@ -13,7 +13,7 @@ from profiles.machine import Ceilings
 from profiles.roofline import gather_roof
 from profiles.trace.errors import TraceError
 from profiles.trace.operators import OperatorTimes
-from profiles.trace.opwork import LOGICAL, MESSAGE
+from profiles.trace.shapes import LOGICAL, MESSAGE
 
 
 class Roofs(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,7 +7,7 @@ import numpy as np
 from profiles.trace.columns import NONE, Int64
 from profiles.trace.components import Components
 from profiles.trace.homes import Bools
-from profiles.trace.opwork import SIZES
+from profiles.trace.shapes import SIZES
 from profiles.trace.stacks import Frame
 
 FEWEST_CALLS = 3

@@ -116,12 +116,14 @@ def test_swapping_the_sides_flips_the_sign():
     assert (1 + there.change_frac) * (1 + back.change_frac) == pytest.approx(1)
 
 
-def test_waiting_and_host_time_need_more():
+def test_waiting_needs_more_and_host_time_of_one_process_is_never_judged():
     waiting = {TABLES: 1.0, LAYERS: 0.0}
     assert status(both(1.1, waiting=waiting), TABLES) == "no change"
     assert status(both(1.2, waiting=waiting), TABLES) == "regression"
-    assert status(both(1.2, on_gpu=False), TABLES) == "no change"
-    assert status(both(1.4, on_gpu=False), TABLES) == "regression"
+    found = both(5.0, on_gpu=False)
+    assert (status(found, TABLES), found.exit) == ("undecided", Exit.OK)
+    assert found.rows[0].low_frac > 1
+    assert "gate decides" in found.reasons[0]
 
 
 def test_scatter_wider_than_what_counts_is_undecided():

@@ -52,6 +52,16 @@ def test_a_device_that_waits_for_input():
     assert "at most 23.7%" in found.advice
 
 
+def test_one_hole_that_is_most_of_the_late_time_is_named():
+    """Two late holes: 50 ns, and 9 ms in which the host read a file."""
+    events = [*launched(1, 0, 10, 40), *launched(2, 80, 100, 100)]
+    events += [event("aten::from_file", 300, 8_850_000), *launched(3, 9_000_180, 9_000_200, 100)]
+    found = verdict(events)
+    assert "Look at the 9.000 ms from 0.000 ms on" in found.advice
+    assert "in aten::from_file" in found.advice
+    assert found.evidence["host_meanwhile_frac"] == pytest.approx(9_000_000 / 9_000_050)
+
+
 def test_communication_that_nothing_hides():
     events = [*launched(1, 0, 10, 50), *launched(2, 1, 60, 50, "ncclDevKernel_AllReduce"), *launched(3, 2, 110, 100)]
     found = verdict(events)
@@ -68,6 +78,8 @@ def test_queued_work_that_waits():
 def test_copies_that_nothing_hides():
     events = [*launched(1, 0, 10, 50), *launched(2, 1, 60, 50, "Memcpy", cat="gpu_memcpy"), *launched(3, 2, 110, 100)]
     assert verdict(events).kind == "copy-bound"
+    between = [*launched(1, 0, 10, 50), *launched(2, 1, 60, 50, "Memcpy DtoD (Device -> Device)", cat="gpu_memcpy")]
+    assert "Remove copies on the device" in verdict([*between, *launched(3, 2, 110, 100)]).advice
 
 
 def linear(at, m, n, k):

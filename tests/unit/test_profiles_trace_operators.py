@@ -6,8 +6,9 @@ from profiles.trace.columns import Inputs
 from profiles.trace.components import components
 from profiles.trace.gpu import gpu_work
 from profiles.trace.operators import operators, reached
-from profiles.trace.opwork import LOGICAL, MESSAGE, op_work
+from profiles.trace.opwork import op_work
 from profiles.trace.rules import load_rules
+from profiles.trace.shapes import LOGICAL, MESSAGE
 from tests.traces import call, event, mark, trace_of, work
 
 F = "float"
@@ -94,6 +95,19 @@ def test_collectives_count_their_message():
     types = [F, F, "", "", "", "Scalar"]
     found = op_work("c10d::alltoall_base_", Inputs(dims, types, None))
     assert (found.bytes, found.convention) == (6144 * 4, MESSAGE)
+
+
+def test_a_collective_that_wrote_its_message_size():
+    said = {"Collective name": "allreduce", "dtype": "Float", "In msg nelems": 1000, "Out msg nelems": 1000}
+    waits = {"Collective name": "wait", "dtype": "Byte", "In msg nelems": 0, "Out msg nelems": 0}
+    events = [event("record_param_comms", 0, 50), call(5, 1, 1), work("ncclKernel", 100, 40, correlation=1)]
+    events += [event("record_param_comms", 60, 10), call(65, 1, 2), work("ncclKernel", 140, 10, correlation=2)]
+    events[0]["args"] |= said
+    events[3]["args"] |= waits
+    (found,) = operators_of(events)
+    assert (found.n, found.n_known, found.bytes, found.bytes_convention) == (2, 1, 4000, MESSAGE)
+    assert found.bytes_per_s == pytest.approx(4000 / 40e-9)
+    assert reached([found])[0].bytes_per_s is None
 
 
 @pytest.mark.parametrize(
