@@ -171,6 +171,13 @@ def inspect(
         Path | None,
         typer.Option("--csv", metavar="FOLDER|FILE.csv", help="Write all tables into a folder, or the kernels."),
     ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option("--html", metavar="FILE", help="Write a self-contained page with a zoomable timeline."),
+    ] = None,
+    perfetto: Annotated[
+        bool, typer.Option("--perfetto", help="Hand the trace to ui.perfetto.dev in a browser of this machine.")
+    ] = False,
 ) -> None:
     """Where the time of a profiler trace went, by component and operator, what bounds it, and what changed."""
     from bench.commands.inspect_traces import InspectOptions, run_inspect
@@ -183,8 +190,40 @@ def inspect(
         against=against or [],
         components=components,
         machine=machine,
+        html=html,
+        perfetto=perfetto,
     )
     raise typer.Exit(run_inspect(options))
+
+
+@app.command("profile")
+def profile_verb(
+    target: Annotated[
+        str, typer.Argument(metavar="PRESET|FILE.py:FUNCTION", help="A preset or preset file, or a step of your own.")
+    ],
+    axis: Annotated[
+        list[str] | None, typer.Option("--axis", metavar="NAME=VALUE", help="Change the case. Repeatable.")
+    ] = None,
+    settings: Set = None,
+    steps: Annotated[int | None, typer.Option("--steps", help="How many steps are profiled (3).")] = None,
+    out: Out = Path("results/local"),
+    html: Annotated[bool, typer.Option("--html/--no-html", help="Write the trace's page into the run folder.")] = True,
+    json: Json = False,
+) -> None:
+    """Measure one case, trace it in a pass of its own, and say where its time goes."""
+    from bench.commands.profile_case import ProfileOptions, run_profile
+
+    options = ProfileOptions(
+        target=target,
+        axes=axis or [],
+        settings=settings or [],
+        steps=steps,
+        out=out,
+        html=html,
+        as_json=json,
+        argv=tuple(sys.argv[1:]),
+    )
+    raise typer.Exit(run_profile(options))
 
 
 @app.command()

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import cycle
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -275,10 +276,14 @@ def _run_code(request: Request, emit: Emit) -> Result:
     with watch.part("build"):
         made = load_function(str(case.code))()
         step, work = made if isinstance(made, tuple) else (made, None)
-    with gc_off(), watch.part("measure"):
-        measurement = _measure(lambda _: step(), [None], request, emit)
+    with gc_off():
+        with watch.part("measure"):
+            measurement = _measure(lambda _: step(), [None], request, emit)
         settings = read_settings(case, torch.is_grad_enabled())
-    return Result(measurement=measurement, settings=settings, costs=watch.costs(), work=work)
+        with watch.part("trace"):
+            ready = Ready(step=lambda _: step(), annotated=SimpleNamespace())
+            trace = _trace(ready, [None], request, measurement)
+    return Result(measurement=measurement, settings=settings, costs=watch.costs(), work=work, trace=trace)
 
 
 def load_function(code: str) -> Callable[[], Any]:

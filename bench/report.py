@@ -34,6 +34,7 @@ from bench.report_tables import CeilingRow, ceiling_rows, ceiling_summary, machi
 from bench.report_text import render_html, render_markdown
 from bench.report_verdict import Sentence, verdict
 from bench.run import Run
+from bench.run_files import inside, page_path
 from profiles.machine import Machine
 
 __all__ = [
@@ -105,7 +106,7 @@ def build_report(
     traces: Collection[str] = (),
     trials: Sequence[QualityTrial] = (),
 ) -> Report:
-    """The report as plain data. `run_dir` is named in the resume command; `traces` are the paths that can be linked."""
+    """The report as plain data. `run_dir` is named in the resume command; `traces` are the files that can be linked."""
     found = [r for r in records if r.outcome.status == "ok" and metrics.step_s(r)]
     names = labels(records)
     return Report(
@@ -158,23 +159,17 @@ def write_report(
 ) -> Path:
     """Write `path` (HTML) and the same name with .md, each whole or not at all; give back `path`.
 
-    `run_dir` is the run's folder where the report is not written into it; traces found there are linked.
+    `run_dir` is the run's folder where the report is not written into it; traces and pages found there are linked.
     """
     from profiles.atomic_file import write_atomically
 
     home = run_dir or path.parent
     machine = manifest.machine
-    paths = {r.trace.path for r in records if r.trace}
-    linked = {p for p in paths if home == path.parent and _inside(home, p)}
+    traced = {r.trace.path for r in records if r.trace}
+    linked = {p for p in traced | {page_path(t) for t in traced} if home == path.parent and inside(home, p)}
     report = build_report(manifest, records, machine, run_dir=str(home), traces=linked, trials=trials)
     pictures = draw_pictures(records, machine)
     pictures += draw_section_pictures(Run(manifest, tuple(records), tuple(trials)), report.sections)
     write_atomically(path.with_suffix(".md"), render_markdown(report).encode())
     write_atomically(path, render_html(report, pictures).encode())
     return path
-
-
-def _inside(home: Path, relative: str) -> bool:
-    """Whether a file lies there, below `home`."""
-    found = (home / relative).resolve()
-    return found.is_relative_to(home.resolve()) and found.is_file()

@@ -13,6 +13,7 @@ from bench import metrics, stats
 from bench.records import Record
 from bench.report_format import MISSING, by_unit, count, ends_text, percent
 from bench.report_labels import PHASES
+from bench.run_files import page_path
 from profiles.machine import Machine
 
 NOT_TIMED = {"B", "", "faults", "switches/s", "ratio", "FLOP/B"}
@@ -61,13 +62,14 @@ class Column(NamedTuple):
 
 
 class CaseRow(NamedTuple):
-    """One measured case. `trace` is a link relative to the report, or None."""
+    """One measured case. `trace` and `page` (the trace inspected) are links relative to the report, or None."""
 
     key: str
     label: str
     flags: tuple[str, ...]
     cells: tuple[Cell, ...]
     trace: str | None
+    page: str | None = None
 
 
 class Ended(NamedTuple):
@@ -144,16 +146,18 @@ def about(name: str) -> str:
 
 
 def case_row(record: Record, machine: Machine, names: Mapping[str, str], traces: Collection[str]) -> CaseRow:
-    """One measured case; its trace is linked where it is among `traces`."""
+    """One measured case; its trace and the page beside it are linked where they are among `traces`."""
     assert record.measurement is not None
     values = metrics.compute(record, machine)
     path = record.trace.path if record.trace else None
+    page = page_path(path) if path else None
     return CaseRow(
         key=record.key,
         label=names[record.key],
         flags=(*(f.replace("_", " ") for f in record.measurement.flags), *input_flags(record)),
         cells=tuple(_cell(name, record, values) for name, _ in SHOWN),
         trace=quote(path) if path in traces and path else None,
+        page=quote(page) if page in traces and page else None,
     )
 
 

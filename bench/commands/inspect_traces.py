@@ -1,4 +1,4 @@
-"""inspect: traces to tables, one JSON document, or CSV. No torch."""
+"""inspect: traces to tables, one JSON document, CSV, or a page. No torch."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import msgspec
 from rich.progress import Progress
 
 from bench.commands.inspect_lens import make_lens
+from bench.commands.inspect_page import require_page_path, serve_trace, write_inspection
 from bench.commands.output import print_json, print_table, stderr
 from bench.errors import Exit, UsageError
 from bench.inspection.against import compare
@@ -18,6 +19,7 @@ from bench.inspection.modelling import Analysis, Lens, analyse
 from bench.inspection.ranking import ordered, rank_set
 from bench.inspection.result import Inspection, InspectionSet
 from bench.inspection.tables import Row, Table, flat, tables
+from profiles.trace.columns import Trace
 from profiles.trace.reader import read_trace
 from profiles.trace.windows import POLICIES, Policy
 
@@ -35,15 +37,24 @@ class InspectOptions(msgspec.Struct, frozen=True, kw_only=True):
     against: list[Path]
     components: Path | None
     machine: str | None
+    html: Path | None = None
+    perfetto: bool = False
 
 
 def run_inspect(options: InspectOptions) -> Exit:
     """Inspect the traces, print what was asked for, and answer with the exit code of the comparison."""
     if options.window not in POLICIES:
         raise UsageError(f"--window {options.window!r} is unknown; choose one of {', '.join(POLICIES)}")
+    if options.perfetto:
+        _require_alone(options)
+        serve_trace(trace_files(options.traces))
+        return Exit.OK
+    if options.html is not None:
+        require_page_path(options.html)
     policy: Policy = next(p for p in POLICIES if p == options.window)
     lens = make_lens(options.components, options.machine)
-    analysed = ordered([_analyse(path, policy, lens) for path in trace_files(options.traces)])
+    kept: dict[str, Trace] | None = {} if options.html is not None else None
+    analysed = ordered([_analyse(path, policy, lens, kept) for path in trace_files(options.traces)])
     found = rank_set(analysed)
     if options.against:
         baseline = ordered([_analyse(path, policy, lens) for path in trace_files(options.against)])
@@ -51,11 +62,19 @@ def run_inspect(options: InspectOptions) -> Exit:
         found = msgspec.structs.replace(found, against=comparison)
     if options.csv is not None:
         _write_csv(options.csv, flat(found.traces))
+    if options.html is not None and kept is not None:
+        write_inspection(options.html, found, [kept[one.file] for one in found.traces], lens.rules)
     if options.as_json:
         print_json(found.traces[0] if len(found.traces) == 1 and found.against is None else found)
-    elif options.csv is None:
+    elif options.csv is None and options.html is None:
         _print_set(found)
     return found.against.exit if found.against is not None else Exit.OK
+
+
+def _require_alone(options: InspectOptions) -> None:
+    """--perfetto hands the file over as it is: nothing is inspected."""
+    if options.as_json or options.csv or options.html or options.against:
+        raise UsageError("--perfetto only serves the trace; give it without --json, --csv, --html and --against")
 
 
 def _print_set(found: InspectionSet) -> None:
@@ -91,14 +110,21 @@ def _in_folder(folder: Path) -> list[Path]:
     raise UsageError(f"{folder} holds no trace (.json or .json.gz); name the files, or capture one with torch.profiler")
 
 
-def _analyse(path: Path, policy: Policy, lens: Lens) -> Analysis:
+def _analyse(path: Path, policy: Policy, lens: Lens, kept: dict[str, Trace] | None = None) -> Analysis:
+    """One trace; it is put into `kept`, by its inspection's name, where that is given: a page needs its events."""
+    trace = _read(path)
+    if kept is not None:
+        kept[str(trace.path)] = trace
+    return analyse(trace, policy, lens)
+
+
+def _read(path: Path) -> Trace:
     """Read with a progress bar where that takes a while."""
     if not path.is_file() or path.stat().st_size < SHOW_PROGRESS_BYTES:
-        return analyse(read_trace(path), policy, lens)
+        return read_trace(path)
     with Progress(console=stderr(), transient=True) as progress:
         task = progress.add_task(f"reading {path.name}", total=1.0)
-        trace = read_trace(path, progress=lambda done: progress.update(task, completed=done))
-    return analyse(trace, policy, lens)
+        return read_trace(path, progress=lambda done: progress.update(task, completed=done))
 
 
 def _print(found: Inspection) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import metrics, store
+from bench.commands.inspect_page import write_pages
 from bench.commands.output import print_json, print_table, stderr
 from bench.errors import UsageError
 from bench.records import Manifest
@@ -59,6 +60,8 @@ def make_report(run_dirs: Sequence[Path], out: Path | None) -> None:
     found = _merged(run_dirs)
     from bench.report import write_report
 
+    if out is None and len(run_dirs) == 1:
+        write_pages(run_dirs[0], found.records, found.machine)
     path = write_report(out or run_dirs[0] / "report.html", found.manifest, found.records, trials=found.trials)
     stderr().print(f"report: {path}")
 

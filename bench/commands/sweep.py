@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from bench import store
+from bench.commands.inspect_page import write_pages
 from bench.commands.machine import with_ceilings
 from bench.commands.output import print_json, print_table, stderr
 from bench.errors import Exit, UsageError
@@ -63,7 +64,7 @@ def run_sweep(options: SweepOptions) -> int:
     require_runnable(planned)
     require_writable(options.out)
     with store.machine_lock(), Pool() as pool:
-        devices = sorted({_device(c) for c in resolved})
+        devices = sorted({device_of(c) for c in resolved})
         machine = with_ceilings(machine, devices, pool, refresh=options.refresh)
         run_dir = store.new_run_dir(options.out, name)
         manifest = new_manifest(name, resolved, limits, machine, options.argv, quality)
@@ -134,6 +135,7 @@ def _tell(
 
     console = stderr()
     console.print("drawing the report ...")
+    write_pages(run_dir, records, manifest.machine)
     path = write_report(run_dir / "report.html", manifest, records, trials=learned)
     counts, trial_counts = _counts(records), _counts(learned)
     ends = [(r.key, r.outcome) for r in records] + [(t.key, t.outcome) for t in learned]
@@ -240,7 +242,8 @@ def _no_such_gpu(case: Case, machine: Machine) -> str:
     return f"device {case.device}: not on this machine; known: {known}"
 
 
-def _device(case: Case) -> str:
+def device_of(case: Case) -> str:
+    """The device by its full name."""
     return "cuda:0" if case.device == "cuda" else case.device
 
 

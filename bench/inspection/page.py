@@ -14,6 +14,7 @@ from bench import selfcontained
 from bench.inspection import page_charts as charts
 from bench.inspection import page_words as words
 from bench.inspection.lanes import Timeline, pack
+from profiles.atomic_file import write_atomically
 
 CSS = ("report.css", "inspection.css")
 JS = (
@@ -198,7 +199,6 @@ def _parts(model: PageModel) -> list[str]:
 
 
 def write_page(path: Path, model: PageModel) -> Path:
-    """Write the page and return its path."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(render_page(model), encoding="utf-8", newline="\n")
+    """Write the page, whole or not at all, and return its path. OSError where it cannot be written."""
+    write_atomically(path, render_page(model).encode())
     return path

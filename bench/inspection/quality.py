@@ -60,15 +60,16 @@ def sentence(q: Quality) -> str:
     """One line: how much was read, then every fault that was found."""
     gpu = f"{q.gpu_events:,} of them GPU work" if q.gpu_events else "no GPU work"
     steps = _count(len(q.steps), "step") if q.steps else "no annotated steps"
-    faults = list(_faults(q))
-    return f"{_count(q.events, 'event')}, {gpu}, {steps}; " + ("; ".join(faults) if faults else "no faults found")
+    found = list(faults(q))
+    return f"{_count(q.events, 'event')}, {gpu}, {steps}; " + ("; ".join(found) if found else "no faults found")
 
 
 def _count(number: int, word: str) -> str:
     return f"{number:,} {word}{'' if number == 1 else 's'}"
 
 
-def _faults(q: Quality) -> Iterator[str]:
+def faults(q: Quality) -> Iterator[str]:
+    """Each fault in words."""
     yield from _reading_faults(q)
     if not q.events_timed:
         yield "nothing with a duration was recorded"

@@ -90,7 +90,7 @@ def idle_spans(work: GpuWork) -> Spans:
 def _idle_gaps(work: GpuWork) -> IdleGaps:
     """Each hole by the launch call of the event that ends it."""
     holes = idle_spans(work)
-    launch_ns = _closing_launch_ns(work, holes)
+    launch_ns = closing_launch_ns(work, holes)
     length = holes.ends - holes.starts
     unknown = launch_ns == NONE
     late = ~unknown & (launch_ns > holes.starts)
@@ -105,7 +105,7 @@ def _idle_gaps(work: GpuWork) -> IdleGaps:
     )
 
 
-def _closing_launch_ns(work: GpuWork, holes: Spans) -> Int64:
+def closing_launch_ns(work: GpuWork, holes: Spans) -> Int64:
     """When the first event after each hole was launched, NONE where that is not known."""
     closing = work.launch[np.searchsorted(work.starts_ns, holes.ends)]
     return np.where(closing == NONE, NONE, work.trace.ts_ns[closing])

@@ -34,3 +34,10 @@ def eats_memory():
             kept.append(b"x" * (64 * 2**20))
 
     return step
+
+
+def multiplies():
+    import torch
+
+    a, b = torch.ones(64, 64), torch.ones(64, 64)
+    return lambda: a @ b
