@@ -113,7 +113,7 @@ def test_a_step_of_ones_own(cli: Cli) -> None:
         (["tiny", "--steps", "0"], "above 0"),
         (["no_file.py:step"], "there is no file"),
         (["tiny", "--axis", "device=cuda:77"], "cuda:77"),
-        (["tiny", "--axis", "rows_scale=1000000"], "memory"),
+        (["tiny", "--axis", "num_rows=4000000000"], "memory"),
     ],
 )
 def test_bad_use_ends_with_2_and_writes_nothing(cli: Cli, arguments: list[str], words: str) -> None:
