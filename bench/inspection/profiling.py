@@ -240,7 +240,7 @@ def page_of(looked: Looked, record: Record, machine: Machine, provenance: str) -
     on_gpu = record.case.device.startswith("cuda") and machine.gpus
     device = machine.gpus[0].name if on_gpu else machine.cpu.name
     timed_s = metrics.step_s(record)
-    told = [device, f"{looked.steps.steps} profiled steps"]
+    told = [device]
     if record.trace and timed_s:
         told.append(f"timed step {seconds(timed_s)}, profiled {record.trace.overhead_ratio:.2f} times as long")
     if record.work and timed_s:
