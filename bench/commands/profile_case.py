@@ -22,7 +22,7 @@ from bench.progress import observer
 from bench.records import Case, Limits, Manifest, Record
 from bench.run_files import page_path
 from bench.sweep import Runner, new_manifest
-from bench.sweep_spec import Grid, Scalar, Sweep, cases, override, parse_flag
+from bench.sweep_spec import Grid, Scalar, Sweep, make_case, override, parse_flag
 from profiles.machine import Machine
 from workloads.spec import SpecError
 
@@ -106,10 +106,10 @@ def _tell(found: Profile, as_json: bool) -> None:
 
 def _resolve(options: ProfileOptions) -> tuple[str, Case, Limits]:
     """(name of the run, the case, its limits). UsageError for several cases, SpecError for bad values."""
-    axes = dict(_single(flag, "--axis", options.target) for flag in options.axes)
-    settings = dict(_single(flag, "--set", options.target) for flag in options.settings)
+    given = [("--axis", flag) for flag in options.axes] + [("--set", flag) for flag in options.settings]
+    settings = dict(_single(flag, option, options.target) for option, flag in given)
     if settings.get("trace") is False:
-        raise SpecError("--set", "trace=false", "profile needs the trace; sweep measures without one")
+        raise SpecError("trace", False, "profile needs the trace; sweep measures without one")
     if options.steps is not None:
         if options.steps < 1:
             raise SpecError("--steps", options.steps, "a whole number above 0")
@@ -118,9 +118,9 @@ def _resolve(options: ProfileOptions) -> tuple[str, Case, Limits]:
     grid = Grid(code=options.target) if is_code else Grid(preset=options.target)
     word = options.target.rpartition(":")[2] if is_code else Path(options.target).stem
     name = "profile-" + re.sub(r"[^\w.-]+", "-", word)
-    sweep = override(Sweep(name=name, grid=(grid,)), {k: [v] for k, v in axes.items()}, settings)
-    (case,) = cases(sweep)
-    return name, case, msgspec.structs.replace(sweep.limits, trace=True)
+    changed = override(Sweep(name=name, grid=(grid,)), {}, settings)
+    case = make_case(grid.preset, grid.code, changed.grid[0].set)
+    return name, case, msgspec.structs.replace(changed.limits, trace=True)
 
 
 def _single(flag: str, option: str, target: str) -> tuple[str, Scalar]:

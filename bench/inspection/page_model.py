@@ -95,7 +95,8 @@ def _window(found: Inspection) -> str:
     if seen.start_us is None or seen.end_us is None:
         return "the whole trace"
     steps = "1 step" if seen.steps == 1 else f"{seen.steps} steps"
-    return f"figures of {steps} ({seen.policy}), timeline of the whole trace"
+    first_and_last = " without the first and last" if seen.policy == "steps-without-first-and-last" else ""
+    return f"figures of {steps}{first_and_last}, timeline of the whole trace"
 
 
 def _verdict(found: Inspection, ranks: model_result.Ranks | None) -> page.Verdict:

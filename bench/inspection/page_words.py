@@ -72,7 +72,7 @@ def evidence(name: str, value: float | str) -> tuple[str, str]:
     """('idle', '62 %') of idle_frac and 0.62: label and value in the unit that the name ends in."""
     for suffix, text in UNITS:
         if name.endswith(suffix) and not isinstance(value, str):
-            return name.removesuffix(suffix).replace("_", " "), text(value)
+            return name_of(name.removesuffix(suffix)), text(value)
     return name.replace("_", " "), value if isinstance(value, str) else short(value, 4)
 
 

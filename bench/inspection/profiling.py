@@ -185,6 +185,10 @@ def _stage(name: str, stage_s: float, told: dict[str, Any]) -> Stage:
 
 # Words
 
+STAGES_TITLE = "stages, scaled to the timed step; work modelled; embedding with the update of its tables"
+LEAST_KNOWN_FRAC = 0.1
+"""Rates of less than a tenth of a component's operators would be taken for the component's."""
+
 
 def lines(found: Profile) -> list[str]:
     """The steps in a few sentences."""
@@ -207,16 +211,18 @@ def profile_tables(found: Profile) -> list[Table]:
     if found.modelled:
         heads = ("", "time, ms", "of the step", "compulsory GB/s", "GFLOP/s", "of roof", "roof is")
         stages = [_stage_row(s) for s in found.modelled]
-        shown.append(Table("stages, scaled to the timed step; work modelled", heads, stages))
+        shown.append(Table(STAGES_TITLE, heads, stages))
     return shown
 
 
 def _row(p: Part) -> list[str]:
     name = f"{words(p.component)} {p.phase}".strip()
-    rates = [_giga(p.bytes_per_s), _giga(p.flops_per_s)]
     known = "" if not p.known_frac else percent(p.known_frac)
+    times = [name, ms(p.wall_us), percent(p.share_frac), ms(p.op_us)]
+    if (p.known_frac or 0.0) < LEAST_KNOWN_FRAC:
+        return [*times, "", "", known, ""]
     roof = "" if p.fraction_of_roof is None else percent(p.fraction_of_roof)
-    return [name, ms(p.wall_us), percent(p.share_frac), ms(p.op_us), *rates, known, roof]
+    return [*times, _giga(p.bytes_per_s), _giga(p.flops_per_s), known, roof]
 
 
 def _stage_row(s: Stage) -> list[str]:
@@ -234,7 +240,7 @@ def page_of(looked: Looked, record: Record, machine: Machine, provenance: str) -
     on_gpu = record.case.device.startswith("cuda") and machine.gpus
     device = machine.gpus[0].name if on_gpu else machine.cpu.name
     timed_s = metrics.step_s(record)
-    told = [device, f"{looked.steps.steps} profiled steps"]
+    told = [device]
     if record.trace and timed_s:
         told.append(f"timed step {seconds(timed_s)}, profiled {record.trace.overhead_ratio:.2f} times as long")
     if record.work and timed_s:

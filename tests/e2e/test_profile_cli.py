@@ -113,7 +113,8 @@ def test_a_step_of_ones_own(cli: Cli) -> None:
         (["tiny", "--steps", "0"], "above 0"),
         (["no_file.py:step"], "there is no file"),
         (["tiny", "--axis", "device=cuda:77"], "cuda:77"),
-        (["tiny", "--axis", "num_rows=4000000000"], "memory"),
+        (["paper", "--axis", "rows_scale=1000"], "of memory"),
+        (["tiny", "--axis", "rows_scale=0"], "error: rows_scale = 0"),
     ],
 )
 def test_bad_use_ends_with_2_and_writes_nothing(cli: Cli, arguments: list[str], words: str) -> None:
@@ -165,8 +166,10 @@ def test_perfetto_hands_over_one_file_and_ends(cli: Cli) -> None:
     busy = cli("inspect", "a.json", "--perfetto")
     assert busy.returncode == 2
     assert f"port {PORT}" in busy.stderr
-    with pytest.raises(HTTPError, match="404"):
+    with pytest.raises(HTTPError, match="404") as refused:
         urllib.request.urlopen(f"http://127.0.0.1:{PORT}/other.json", timeout=10)
+    refused.value.close()
     with urllib.request.urlopen(f"http://127.0.0.1:{PORT}/a.json", timeout=10) as answer:
         assert answer.read() == trace.read_bytes()
-    assert process.wait(20) == 0
+    assert "fetched" in process.communicate(timeout=20)[1]
+    assert process.returncode == 0
