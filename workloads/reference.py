@@ -38,6 +38,8 @@ Floats = NDArray[np.float64]
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float16: 1e-2}
 GRADIENT_TOLERANCE = {torch.float32: 1e-2, torch.bfloat16: 0.25, torch.float16: 0.25}
 ROW_TOLERANCE = 1e-5
+UNIT_ROUNDOFF = 2.0**-24
+"""Of float32. A row looked up n times in a batch may be off by n of these: equal terms are all rounded one way."""
 ROUNDINGS = 8
 """Roundings that a sample's gradient meets on its way to a dense parameter; counts where samples cancel each other."""
 OTHER_ROW_TOLERANCE = {torch.float32: 1e-2, torch.bfloat16: 5e-2, torch.float16: 5e-2}
@@ -76,16 +78,18 @@ class Checked(NamedTuple):
 
 @dataclass(frozen=True)
 class Touched:
-    """One table's part of a batch: distinct rows (u,), the matrix (B, u) that pools them, their values (u, D)."""
+    """One table's part of a batch: distinct rows (u,), how often each is looked up (u,), the matrix (B, u) that pools
+    them, their values (u, D)."""
 
     rows: NDArray[np.int64]
+    lookups: NDArray[np.int64]
     pool: Any
     values: NDArray[np.float32]
 
 
 def touched(table: TableSpec, part: TableInput, take: Callable[[NDArray[np.int64]], NDArray[np.float32]]) -> Touched:
     """Distinct rows, a copy of their values, and the matrix: 1, 1/length for means, the weight where weighted."""
-    rows, position = np.unique(part.indices, return_inverse=True)
+    rows, position, lookups = np.unique(part.indices, return_inverse=True, return_counts=True)
     lengths = np.diff(part.offsets)
     factors = np.ones(part.indices.size)
     if table.pooling == "mean":
@@ -94,7 +98,7 @@ def touched(table: TableSpec, part: TableInput, take: Callable[[NDArray[np.int64
         factors = part.weights.astype(np.float64)
     shape = (lengths.size, rows.size)
     pool = sparse.csr_array((factors, position.reshape(-1), part.offsets), shape=shape)
-    return Touched(rows, pool, take(rows))
+    return Touched(rows, lookups, pool, take(rows))
 
 
 def touched_tables(bundle: ModelBundle, batch: Batch) -> Iterator[Touched]:
@@ -273,6 +277,7 @@ def _check_tables(
             absolute = absolute / (_row_rms(gradient) + ADAGRAD_EPS)[:, None]
         elif bundle.optimizer == "adam":
             absolute = absolute / (np.abs(gradient) + ADAGRAD_EPS)
+        absolute *= np.maximum(1, part.lookups * UNIT_ROUNDOFF / tolerance)[:, None]
         error = updated_rows(part.values, gradient, rate, bundle.optimizer or "sgd")
         error -= _take(weights[t], part.rows)
         largest = np.maximum(part.values.max(axis=1), -part.values.min(axis=1))

@@ -79,7 +79,7 @@ def _row(record: Record) -> tuple[Cell, ...]:
         Cell(str(record.settings.num_threads if record.settings else case.num_threads or "all")),
         Cell(case.backend),
         Cell(seconds(total), "", total),
-        Cell(seconds(STEPS * profiled), f"{percent(profiled / step - 1)} more") if profiled else Cell("–"),
+        Cell(seconds(STEPS * profiled), _more(profiled / step - 1)) if profiled else Cell("–"),
         *(Cell(f"{total / published:.2f}×", "", total / published) for _, published in PUBLISHED_S),
     )
 
@@ -95,3 +95,8 @@ def _range(ordered: Sequence[Record]) -> str:
         f"The same words of the paper allow {seconds(least)} to {seconds(most)} for 1,000 batches on this machine, a "
         f"factor of {most / least:.1f}, over {len(ordered)} readings of what it leaves open."
     )
+
+
+def _more(frac: float) -> str:
+    """What the profiler added; where noise was larger than that, it reads less."""
+    return f"{percent(abs(frac))} {'more' if frac >= 0 else 'less'}"

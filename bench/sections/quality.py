@@ -7,7 +7,7 @@ from bench.report_cases import Cell, Column
 from bench.report_format import MISSING, count, percent, seconds
 from bench.run import Run
 from bench.sections import Section, Table
-from bench.study.frontier import COSTS, Estimate, Learned, frontier, learned
+from bench.study.frontier import COSTS, Estimate, Learned, by_task, frontier, learned
 
 
 def section(run: Run) -> Section | None:
@@ -15,21 +15,21 @@ def section(run: Run) -> Section | None:
     if not run.trials:
         return None
     models = learned(run.trials)
-    logs = list(dict.fromkeys(m.log for m in models))
     return Section(
         "quality",
         "Quality against cost",
         text=tuple(_ended(run.trials)),
-        tables=tuple(_table(log, [m for m in models if m.log == log]) for log in logs),
+        tables=tuple(_table(task, found) for task, found in by_task(models).items()),
         plots=("frontier",),
         notes=(
             "Planted: clicks drawn from probabilities with pairwise interactions of known strength; control: from "
             "probabilities without any. Log loss and AUC are of held-out samples, as means over seeds with 95 % "
             "t-intervals; a dash where one seed says nothing of the scatter.",
             "Gap to Bayes: log loss above that of the true probabilities on the same samples, the least any model can "
-            "expect. Learned: how much of the gap between always predicting the base rate and Bayes is closed.",
-            "On the frontier: no other model is both cheaper and better by its mean; F by FLOPs, P by parameters, "
-            "S by seconds of training.",
+            "expect. Its scatter is the models' own; that of log loss is mostly of the logs, one for each seed. "
+            "Learned: how much of the gap between always predicting the base rate and Bayes is closed.",
+            "On the frontier: no other model of that log is both cheaper and better by its mean; F by FLOPs, P by "
+            "parameters, S by seconds of training.",
         ),
     )
 
@@ -41,12 +41,12 @@ def _ended(trials: tuple[QualityTrial, ...]) -> list[str]:
     return [f"{len(bad)} of {len(trials)} trials did not end well: {'; '.join(reasons)}."] if bad else []
 
 
-def _table(log: str, models: list[Learned]) -> Table:
+def _table(task: str, models: list[Learned]) -> Table:
     titles = ("Seeds", "FLOPs/sample", "Parameters", "Training", "Log loss", "Gap to Bayes", "Learned", "AUC")
     columns = (Column("Model", kind="text"), *(Column(t) for t in titles), Column("On the frontier", kind="text"))
     best = {cost.name: frontier(models, cost) for cost in COSTS}
-    ordered = sorted(models, key=lambda m: m.log_loss.value)
-    return Table(f"{log.capitalize()} log", columns, tuple(_row(m, best) for m in ordered))
+    ordered = sorted(models, key=lambda m: m.loss.value)
+    return Table(task.capitalize(), columns, tuple(_row(m, best) for m in ordered))
 
 
 def _row(model: Learned, best: dict[str, list[Learned]]) -> tuple[Cell, ...]:

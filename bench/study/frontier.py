@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from bench.records import QualityTrial
 from bench.study.scaling import CONFIDENCE, t_quantile, variant_name
-from workloads.spec import ModelSpec
+from workloads.spec import ModelSpec, num_features
 
 MATCH_TOLERANCE = 0.05
 """A model with at least 95 % of another's cost counts as having had as much."""
@@ -40,13 +40,19 @@ def estimate(values: Sequence[float], confidence: float = CONFIDENCE) -> Estimat
 
 
 class Learned(NamedTuple):
-    """One model on one log over all its seeds."""
+    """One model on one log over all its seeds. Logs differ in kind (planted, control) and in number of features."""
 
     log: str
+    features: int
     variant: str
     model: ModelSpec
     budget_flops: float | None
     trials: tuple[QualityTrial, ...]
+
+    @property
+    def task(self) -> str:
+        """The log in words: only models that learned the same one can be compared."""
+        return f"{self.log} log, {self.features} features"
 
     @property
     def name(self) -> str:
@@ -85,6 +91,12 @@ class Learned(NamedTuple):
         return estimate(gaps) if len(gaps) == len(self.trials) else None
 
     @property
+    def loss(self) -> Estimate:
+        """What models of one log are ranked by: the gap to Bayes, which has no luck of the samples in it; log loss
+        where Bayes is unknown."""
+        return self.gap or self.log_loss
+
+    @property
     def prior_gap(self) -> float | None:
         """What there is to learn: log loss of always predicting the base rate, above Bayes."""
         found = [
@@ -113,35 +125,44 @@ COSTS = (
 
 def learned(trials: Sequence[QualityTrial]) -> list[Learned]:
     """Trials that ended well by log, model and budget, in order of appearance."""
-    groups: dict[tuple[str, ModelSpec, float | None], dict[int, QualityTrial]] = {}
+    groups: dict[tuple[str, int, ModelSpec, float | None], dict[int, QualityTrial]] = {}
     for trial in trials:
         if trial.outcome.status == "ok" and trial.curve:
-            groups.setdefault((trial.log, trial.model, trial.budget_flops), {})[trial.seed] = trial
+            group = (trial.log, num_features(trial.model), trial.model, trial.budget_flops)
+            groups.setdefault(group, {})[trial.seed] = trial
     return [
-        Learned(log, variant_name(model), model, budget, tuple(by_seed.values()))
-        for (log, model, budget), by_seed in groups.items()
+        Learned(log, features, variant_name(model), model, budget, tuple(by_seed.values()))
+        for (log, features, model, budget), by_seed in groups.items()
     ]
 
 
+def by_task(models: Sequence[Learned]) -> dict[str, list[Learned]]:
+    """Models by the log they learned, in order of appearance."""
+    found: dict[str, list[Learned]] = {}
+    for model in models:
+        found.setdefault(model.task, []).append(model)
+    return found
+
+
 def frontier(models: Sequence[Learned], cost: Cost) -> list[Learned]:
-    """The models that no other one beats in both cost and mean log loss, cheapest first."""
+    """The models of one log that no other one beats in both cost and mean loss, cheapest first."""
     found: list[Learned] = []
-    for model in sorted(models, key=lambda m: (cost.of(m), m.log_loss.value)):
-        if not found or model.log_loss.value < found[-1].log_loss.value:
+    for model in sorted(models, key=lambda m: (cost.of(m), m.loss.value)):
+        if not found or model.loss.value < found[-1].loss.value:
             found.append(model)
     return found
 
 
 def match(model: Learned, others: Sequence[Learned], cost: Cost) -> Learned | None:
-    """The best of `others` among those of the least cost that is at least the model's (within 5 %).
+    """The best of `others` on the model's log among those of the least cost that is at least its own (within 5 %).
 
     None where all of them are cheaper: then what they would do with as much was not measured.
     """
-    enough = [o for o in others if cost.of(o) >= (1 - MATCH_TOLERANCE) * cost.of(model)]
+    enough = [o for o in others if o.task == model.task and cost.of(o) >= (1 - MATCH_TOLERANCE) * cost.of(model)]
     if not enough:
         return None
     least = min(cost.of(o) for o in enough)
-    return min((o for o in enough if cost.of(o) <= (1 + MATCH_TOLERANCE) * least), key=lambda o: o.log_loss.value)
+    return min((o for o in enough if cost.of(o) <= (1 + MATCH_TOLERANCE) * least), key=lambda o: o.loss.value)
 
 
 def difference(model: Learned, other: Learned, confidence: float = CONFIDENCE) -> Estimate | None:

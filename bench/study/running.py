@@ -20,7 +20,7 @@ from bench.study.spec import Trial
 from bench.sweep import Observer, failure, now
 from workloads import models
 
-FLOPS_PER_S = 3e10
+FLOPS_PER_S = 6e10
 SECONDS_PER_SAMPLE = 1.5e-6
 FIXED_S = 0.5
 TRAIN_OVER_FORWARD = 3

@@ -15,10 +15,10 @@ from workloads.batch import expected_touch
 from workloads.click_log import ClickLogSpec
 from workloads.spec import ModelSpec, SpecError
 
-SIZED = ("fm_mlp", "mlp", "dlrm", "dcn", "dcnv2", "deepfm")
+SIZED = ("fm_mlp", "mlp", "dlrm", "dlrm_cat", "dcn", "dcnv2", "deepfm")
 UNSIZED = ("mf", "fm", "poly2")
 VARIANTS = (*UNSIZED, *SIZED)
-EMBEDS_DENSE = ("fm", "poly2", "dlrm", "deepfm")
+EMBEDS_DENSE = ("fm", "poly2", "dlrm", "dlrm_cat", "deepfm")
 BOTTOM_WIDTH = 32
 CROSS_LAYERS = 2
 MAX_WIDTH = 65_536

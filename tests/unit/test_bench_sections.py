@@ -196,7 +196,8 @@ def test_exponents_and_both_forms() -> None:
 
 def test_quality_tells_gap_seeds_and_frontier() -> None:
     found = made("quality")
-    assert [t.title for t in found.tables] == ["Planted log", "Control log"]
+    features = len(TRIALS[0].model.tables)
+    assert [t.title for t in found.tables] == [f"{log} log, {features} features" for log in ("Planted", "Control")]
     best = cells(found)[0]
     assert best[0] == "dlrm at 80 kFLOP"
     assert best[1] == "3"

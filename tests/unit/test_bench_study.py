@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 
+import msgspec
 import pytest
 
 from bench.records import QualityTrial, Record
 from bench.study.by_quality import NEGLIGIBLE
 from bench.study.claim import Claim
 from bench.study.claims import DECIDERS, claims
-from bench.study.frontier import COSTS, difference, estimate, frontier, learned, match
+from bench.study.frontier import COSTS, by_task, difference, estimate, frontier, learned, match
 from bench.study.scaling import FIT_FROM, QUANTITIES, fit, series, variant_name
 from tests import sample_records, sample_structure, sample_trials
 from tests.sample_trials import trial
@@ -121,7 +122,6 @@ def test_a_slow_square_of_sum_is_not_linear() -> None:
 
 
 def test_two_forms_that_differ_are_not_the_same_sum() -> None:
-    import msgspec
 
     wrong = [msgspec.structs.replace(r, check=msgspec.structs.replace(r.check, max_error=1e-3)) for r in RECORDS]
     assert decided(wrong)["fm_forms"].verdict == "not supported"
@@ -152,7 +152,6 @@ def test_the_widened_top_mlp_is_told_beside_the_free_interaction() -> None:
 
 
 def test_no_trace_no_verdict_on_time() -> None:
-    import msgspec
 
     bare = [msgspec.structs.replace(r, trace=None) for r in RECORDS]
     found = decided(bare)
@@ -275,8 +274,16 @@ def test_differences_are_paired_by_seed() -> None:
     assert difference(fm, learned([trial("mlp", 0.5, seed=9)])[0]) is None
 
 
+def test_models_of_different_logs_are_never_compared() -> None:
+    wide = [trial("mlp", 0.5, seed=s) for s in (0, 1)]
+    spec = msgspec.structs.replace(wide[0].model, tables=wide[0].model.tables[:2])
+    narrow = [msgspec.structs.replace(trial("fm", 0.4, seed=s), model=spec) for s in (0, 1)]
+    models = learned([*wide, *narrow])
+    assert match(models[1], [models[0]], COSTS[0]) is None
+    assert list(by_task(models)) == [f"planted log, {len(wide[0].model.tables)} features", "planted log, 2 features"]
+
+
 def test_failed_trials_are_left_out() -> None:
-    import msgspec
 
     from bench.records import Outcome
 

@@ -469,3 +469,13 @@ def test_every_variant_on_cuda(spec):
     available("bag", "cuda", "train_step")
     found = check(build_model(spec, device="cuda", phase="train_step"), make_batch(spec, 32, 0))
     assert found.ok, found
+
+
+@pytest.mark.parametrize("backend", ["bag", "fused_bag", "tbe"])
+def test_a_row_looked_up_very_often_is_checked_for_what_rounding_can_be(backend):
+    """Ten thousand equal gradients on three rows: float32 rounds their sum one way, which is not a wrong result."""
+    available(backend, phase="train_step")
+    table = TableSpec(name="t", num_rows=3, dim=4, pooling_factor=20)
+    spec = ModelSpec(name="hot", variant="embedding", tables=(table,))
+    bundle = build_model(spec, backend, phase="train_step")
+    assert check(bundle, make_batch(spec, 1536, 0)).ok
