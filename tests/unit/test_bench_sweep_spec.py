@@ -98,7 +98,7 @@ def test_structure_has_every_variant_over_the_number_of_features() -> None:
     for model in found:
         by_variant.setdefault(variant_name(model), set()).add(num_features(model))
     assert by_variant.pop("mf") == {2}
-    assert {frozenset(sizes) for sizes in by_variant.values()} == {frozenset((4, 8, 16, 32, 64, 128, 256))}
+    assert all(sizes >= {4, 8, 16, 32, 64, 128, 256} for sizes in by_variant.values())
     assert set(by_variant) == {
         "poly2, block", "poly2, hashed", "fm, pairwise", "fm, square of sum", "fm_mlp", "mlp", "dlrm", "dlrm_cat",
         "dcn", "dcnv2, full rank", "dcnv2, rank 16", "deepfm",
