@@ -16,16 +16,11 @@ import msgspec
 
 from bench import stats
 from bench.records import Channel, Measurement, Record
-from profiles.machine import Ceilings, Machine
-from profiles.roofline import gather_roof, gemm_roof, stream_roof
-from workloads.work import StageWork, line_bytes
+from bench.roofs import StageRoof, roof_step_s, stage_roofs
+from profiles.machine import Machine
 
 Value = float | tuple[float, float] | None
 Formula = Callable[[Record, Machine], Value]
-Bound = Literal["gather", "stream", "compute"]
-
-ROOF_TOLERANCE = 1.1
-"""A step faster than its lower bound by more than this factor was not doing the counted work."""
 
 
 class Metric(NamedTuple):
@@ -36,13 +31,6 @@ class Metric(NamedTuple):
     better: Literal["higher", "lower", "none"]
     formula: Formula
     description: str
-
-
-class StageRoof(NamedTuple):
-    """Least seconds a stage can take on this machine's measured ceilings, and the ceiling that sets it."""
-
-    seconds: float
-    bound: Bound
 
 
 # Times
@@ -129,69 +117,7 @@ def _embedding_rate(field: str) -> Formula:
     return of_record
 
 
-# Roofs
-
-
-def ceilings_of(record: Record, machine: Machine) -> Ceilings | None:
-    """Measured ceilings of the device that the case ran on; 'cuda' is 'cuda:0'."""
-    device = record.case.device
-    return machine.ceilings.get(device) or machine.ceilings.get(f"{device}:0")
-
-
-def stage_roof(record: Record, stage: str, work: StageWork, ceilings: Ceilings) -> StageRoof:
-    """Least seconds of one stage: max(compulsory bytes / roof of its working set, FLOPs / GEMM peak).
-
-    The embedding's roof is the measured gather of its row size, that of other stages the stream.
-    """
-    assert record.work is not None
-    gathers = stage == "embedding" and record.work.row_bytes > 0 and bool(ceilings.gather)
-    if gathers:
-        rate = _gather_rate(ceilings, record.work.row_bytes, work.working_set_bytes)
-    else:
-        rate = stream_roof(ceilings, work.working_set_bytes)
-    moving_s = work.bytes_compulsory / rate if rate else 0.0
-    computing_s = _computing_s(work, ceilings, _product_dtype(record))
-    if computing_s > moving_s:
-        return StageRoof(computing_s, "compute")
-    return StageRoof(moving_s, "gather" if gathers else "stream")
-
-
-def _product_dtype(record: Record) -> str:
-    """The dtype whose matrix-product ceiling counts: tf32 where float32 products may use it."""
-    case = record.case
-    return "tf32" if case.tf32 and case.dtype == "float32" else case.dtype
-
-
-def _gather_rate(ceilings: Ceilings, row_bytes: float, working_set_bytes: int) -> float:
-    """Bytes/s of a random gather in whole cache lines, as compulsory bytes are counted.
-
-    Ceilings count the bytes of rows. A row that ends within a line takes the rest of it along, and one narrower than
-    the narrowest measured is gathered at least as fast, in rows per second, as that.
-    """
-    width = max(1, round(row_bytes))
-    narrowest = min(c.row_bytes for c in ceilings.gather if c.row_bytes)
-    return gather_roof(ceilings, width, working_set_bytes) * line_bytes(width) / max(width, narrowest)
-
-
-def _computing_s(work: StageWork, ceilings: Ceilings, dtype: str) -> float:
-    if not work.flops or dtype not in ceilings.gemm:
-        return 0.0
-    peak = gemm_roof(ceilings, dtype)
-    return work.flops / peak if peak else 0.0
-
-
-def stage_roofs(record: Record, machine: Machine) -> dict[str, StageRoof]:
-    """StageRoof per stage of the work; empty where work or ceilings are missing."""
-    ceilings = ceilings_of(record, machine)
-    if record.work is None or ceilings is None:
-        return {}
-    return {name: stage_roof(record, name, work, ceilings) for name, work in record.work.stages.items()}
-
-
-def roof_step_s(record: Record, machine: Machine) -> float | None:
-    """Lower bound of the step in seconds: the stages' least times, one after the other."""
-    total = math.fsum(roof.seconds for roof in stage_roofs(record, machine).values())
-    return total or None
+# Roofs (bench/roofs.py)
 
 
 def _fraction_of_roof(record: Record, machine: Machine) -> Value:
@@ -203,15 +129,6 @@ def _embedding_fraction_of_roof(record: Record, machine: Machine) -> Value:
     found = stages(record, machine).get("embedding", {})
     fraction: float | None = found.get("fraction_of_roof")
     return fraction
-
-
-def gather_roof_bytes_per_s(record: Record, machine: Machine) -> float | None:
-    """Measured gather ceiling (bytes/s of whole lines) for the row size and working set of the case."""
-    ceilings = ceilings_of(record, machine)
-    stage = record.work.stages.get("embedding") if record.work else None
-    if ceilings is None or not ceilings.gather or stage is None or record.work is None or not record.work.row_bytes:
-        return None
-    return _gather_rate(ceilings, record.work.row_bytes, stage.working_set_bytes) or None
 
 
 # Memory, inputs, telemetry
@@ -482,36 +399,6 @@ def _trace_scale(record: Record) -> float | None:
     if record.trace and record.trace.clock == "device":
         return 1.0
     return seconds / record.trace.step_s if record.trace and record.trace.step_s > 0 and seconds else None
-
-
-def violations(record: Record, machine: Machine) -> list[str]:
-    """Invariants that the record breaks, as sentences; a broken one means the number cannot be right."""
-    found = record.measurement
-    if found is None:
-        return []
-    if not found.times_s:
-        return ["no repeat was measured"]
-    if not all(math.isfinite(t) and t > 0 for t in found.times_s):
-        return ["a repeat's step time is not a positive finite number"]
-    return [text for text in (_beats_roof(record, machine), _beats_launch(record, machine)) if text]
-
-
-def _beats_roof(record: Record, machine: Machine) -> str | None:
-    fraction = value(record, machine, "fraction_of_roof")
-    if fraction is None or fraction <= ROOF_TOLERANCE:
-        return None
-    return (
-        f"the step is {fraction:.2f} times as fast as the measured ceilings allow (tolerance {ROOF_TOLERANCE}): "
-        "the counted work was not done, or the ceilings are stale (dlrm-bench machine --refresh)"
-    )
-
-
-def _beats_launch(record: Record, machine: Machine) -> str | None:
-    ceilings, seconds = ceilings_of(record, machine), step_s(record)
-    floor = ceilings.launch_latency.seconds if ceilings and ceilings.launch_latency else None
-    if not floor or not seconds or seconds >= floor or not record.case.device.startswith("cuda"):
-        return None
-    return f"the step takes {seconds * 1e6:.2f} us, less than one kernel launch ({floor * 1e6:.2f} us)"
 
 
 def rows(records: Sequence[Record], machine: Machine) -> list[dict[str, Any]]:

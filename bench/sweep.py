@@ -14,15 +14,15 @@ from typing import Any, Protocol
 import msgspec
 
 from bench import store
-from bench.environment import environment_of
 from bench.errors import UsageError
-from bench.harness import Request
-from bench.metrics import violations
+from bench.invariants import violations
 from bench.plan import Planned
-from bench.pool import Ending, Pool
 from bench.records import SCHEMA_VERSION, Case, Channel, Limits, Manifest, Measurement, Outcome, QualityTrial, Record
+from bench.running.environment import environment_of
+from bench.running.pool import Ending, Pool
+from bench.running.request import Request
+from bench.running.watching import Watch, other_load_cpus
 from bench.study.spec import Quality
-from bench.watching import Watch, other_load_cpus
 from profiles.machine import Machine
 
 ROOT = Path(__file__).parent.parent
@@ -171,7 +171,7 @@ class Runner:
             Watch(case.device, self._observer.phase, self._manifest.machine.pci(case.device)) as watch,
         ):
             request = self._request(planned, scratch)
-            ending = server.run("bench.harness:run_case", request, watch, self._manifest.limits.timeout_s)
+            ending = server.run("bench.running.harness:run_case", request, watch, self._manifest.limits.timeout_s)
         if watch.result is None or ending.kind != "ok":
             return self._record(case, failure(ending, watch.phase), started_at)
         result = watch.result

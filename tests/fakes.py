@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-from bench.clocks import Repeat, Step
+from bench.running.clocks import Repeat, Step
 
 
 class FakeClock:

@@ -18,11 +18,11 @@ from typing import Any
 
 import msgspec
 
-from bench.environment import environment
-from bench.forkserver import Emit
-from bench.pool import Pool
 from bench.records import Limits
-from bench.watching import Watch
+from bench.running.environment import environment
+from bench.running.forkserver import Emit
+from bench.running.pool import Pool
+from bench.running.watching import Watch
 
 SMALL = {"num_rows": 200_000, "pooling_factor": 5}
 CASES = (
@@ -73,9 +73,9 @@ def job(payload: bytes, emit: Emit) -> None:
     """One case, all sides in each alternation; emits one reading per side."""
     import os
 
-    from bench.clocks import HostClock
-    from bench.harness import gc_off
-    from bench.measuring import measure
+    from bench.running.clocks import HostClock
+    from bench.running.measuring import measure
+    from bench.running.settings import gc_off
     from bench.sweep_spec import make_case
     from workloads import steps
     from workloads.batch import make_batch

@@ -17,7 +17,7 @@ from statistics import median
 
 from bench import store
 from bench.records import Record
-from bench.report_labels import labels
+from bench.reporting.labels import labels
 
 MAX_REASONS = 30
 
@@ -83,7 +83,7 @@ def summary(work: Path, out: Path, runs: Sequence[tuple[Path, Sequence[Record]]]
 
 def keep(out: Path, runs: Sequence[tuple[Path, Sequence[Record]]]) -> None:
     """Records of every run in one archive, one report, the smallest trace."""
-    from bench.report import write_report
+    from bench.reporting.report import write_report
 
     traces = [trace for run, _ in runs for trace in (run / store.TRACES).glob("*.json.gz")]
     if traces:

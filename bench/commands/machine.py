@@ -9,11 +9,11 @@ import msgspec
 
 from bench import store
 from bench.commands.output import print_json, print_table, stderr
-from bench.environment import environment
 from bench.errors import UsageError
-from bench.forkserver import Emit
 from bench.plan import gib
-from bench.pool import Pool
+from bench.running.environment import environment
+from bench.running.forkserver import Emit
+from bench.running.pool import Pool
 from profiles.machine import Ceiling, Ceilings, Machine
 
 CEILINGS_BUDGET_S = 30.0

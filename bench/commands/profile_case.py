@@ -17,10 +17,10 @@ from bench.commands.sweep import device_of, require_writable, surroundings
 from bench.errors import Exit, UsageError
 from bench.inspection.profiling import Profile, lines, look, page_of, profile_of, profile_tables
 from bench.plan import Planned, plan, require_runnable
-from bench.pool import Pool
 from bench.progress import observer
 from bench.records import Case, Limits, Manifest, Record
 from bench.run_files import page_path
+from bench.running.pool import Pool
 from bench.sweep import Runner, new_manifest
 from bench.sweep_spec import Grid, Scalar, Sweep, make_case, override, parse_flag
 from profiles.machine import Machine

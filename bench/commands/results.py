@@ -40,7 +40,7 @@ def _print_csv(rows: Sequence[dict[str, Any]]) -> None:
 
 
 def _print_rows(manifest: Manifest, rows: Sequence[dict[str, Any]]) -> None:
-    from bench.report_cases import format_metric
+    from bench.reporting.cases import format_metric
 
     shown = ("step_s_p50", "samples_per_s", "compulsory_bytes_per_s", "fraction_of_roof", "peak_rss_bytes")
     cells = []
@@ -58,7 +58,7 @@ def _print_rows(manifest: Manifest, rows: Sequence[dict[str, Any]]) -> None:
 def make_report(run_dirs: Sequence[Path], out: Path | None) -> None:
     """Write report.html and report.md; several runs become one report where machine and settings agree."""
     found = _merged(run_dirs)
-    from bench.report import write_report
+    from bench.reporting.report import write_report
 
     if out is None and len(run_dirs) == 1:
         write_pages(run_dirs[0], found.records, found.machine)

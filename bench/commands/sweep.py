@@ -14,9 +14,9 @@ from bench.commands.machine import with_ceilings
 from bench.commands.output import print_json, print_table, stderr
 from bench.errors import Exit, UsageError
 from bench.plan import Planned, Surroundings, gib, plan, require_runnable
-from bench.pool import Pool
 from bench.progress import observer, seconds
 from bench.records import Case, Limits, Manifest, QualityTrial, Record
+from bench.running.pool import Pool
 from bench.study.running import PlannedTrial, TrialRunner, plan_trials
 from bench.study.spec import Quality, trials
 from bench.sweep import Runner, check_resumable, new_manifest
@@ -131,7 +131,7 @@ def _run(
 def _tell(
     run_dir: Path, manifest: Manifest, records: Sequence[Record], learned: Sequence[QualityTrial], as_json: bool
 ) -> None:
-    from bench.report import write_report
+    from bench.reporting.report import write_report
 
     console = stderr()
     console.print("drawing the report ...")

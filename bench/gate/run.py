@@ -16,8 +16,9 @@ from bench.gate.log import Began, Counted, Ended, EpochPlan, GateManifest, Line,
 from bench.gate.presets import Preset, for_device
 from bench.gate.side import Checkout
 from bench.gate.suite import SuiteCase, located
-from bench.harness import Request, num_batches
 from bench.records import Case, Limits
+from bench.running.case_inputs import num_batches
+from bench.running.request import Request
 
 INPUT_BUDGET_S = 1.0
 """Inputs of a case are drawn anew in every epoch: they get this much of time."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from bench.inspection.page_words import CAUSES, duration, label_of, share
-from bench.report_format import capacity, percent, rate, seconds, short
+from bench.reporting.format import capacity, percent, rate, seconds, short
 
 if TYPE_CHECKING:
     from bench.inspection.page import Component, Device, MemoryCurve, Roofline, RoofPoint

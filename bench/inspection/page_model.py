@@ -16,7 +16,7 @@ from bench.inspection.converting import us
 from bench.inspection.page_lanes import make_timeline
 from bench.inspection.quality import faults
 from bench.inspection.result import Inspection, Kernel
-from bench.report_format import count
+from bench.reporting.format import count
 from profiles.trace.columns import NONE
 from profiles.trace.components import Components
 from profiles.trace.gpu import GpuWork

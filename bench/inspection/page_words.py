@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from bench.report_format import MISSING, capacity, count, percent, rate, seconds, short
+from bench.reporting.format import MISSING, capacity, count, percent, rate, seconds, short
 
 if TYPE_CHECKING:
     from bench.inspection.page import Copy, PageModel

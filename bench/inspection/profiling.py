@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from bench import metrics
+from bench import metrics, roofs
 from bench.inspection.model_result import Achieved
 from bench.inspection.modelling import Lens, analyse
 from bench.inspection.page import PageModel
@@ -20,7 +20,7 @@ from bench.inspection.result import Inspection
 from bench.inspection.tables import Table, ms, share
 from bench.inspection.verdict import words
 from bench.records import Record
-from bench.report_format import percent, rate, seconds
+from bench.reporting.format import percent, rate, seconds
 from profiles.machine import Machine
 from profiles.trace.components import Components, components
 from profiles.trace.gpu import gpu_work
@@ -104,7 +104,7 @@ def look(path: Path, record: Record, machine: Machine) -> Looked:
 
 
 def _roofs(record: Record, machine: Machine) -> Roofs | None:
-    ceilings = metrics.ceilings_of(record, machine)
+    ceilings = roofs.ceilings_of(record, machine)
     return roofs_of(ceilings, f"{record.case.device} of this machine") if ceilings else None
 
 

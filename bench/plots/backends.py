@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from bench import metrics, stats
 from bench.plots import style
 from bench.records import Record
-from bench.report_format import count
-from bench.report_labels import fit, label, slices, varying
+from bench.reporting.format import count
+from bench.reporting.labels import fit, label, slices, varying
 from profiles.machine import Machine
 
 if TYPE_CHECKING:

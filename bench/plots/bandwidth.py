@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from bench import metrics
+from bench import metrics, roofs
 from bench.plots import style
 from bench.records import Record
-from bench.report_format import rate
-from bench.report_labels import labels
+from bench.reporting.format import rate
+from bench.reporting.labels import labels
 from profiles.machine import Machine
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def points(records: Sequence[Record], machine: Machine) -> list[Point]:
         logical = metrics.value(record, machine, "embedding_logical_bytes_per_s")
         compulsory = metrics.value(record, machine, "embedding_compulsory_bytes_per_s")
         if logical and compulsory:
-            found.append(Point(record, logical, compulsory, metrics.gather_roof_bytes_per_s(record, machine)))
+            found.append(Point(record, logical, compulsory, roofs.gather_roof_bytes_per_s(record, machine)))
     return found
 
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from bench import metrics
 from bench.plots import style
 from bench.records import Record
-from bench.report_format import count
-from bench.report_labels import TITLES, Value, named, slices, value_text, values, where
+from bench.reporting.format import count
+from bench.reporting.labels import TITLES, Value, named, slices, value_text, values, where
 from profiles.machine import Machine
 
 if TYPE_CHECKING:

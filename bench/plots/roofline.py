@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bench import metrics
+from bench import metrics, roofs
 from bench.plots import style
 from bench.records import Record
-from bench.report_format import rate, short
+from bench.reporting.format import rate, short
 from profiles.machine import Ceilings, Machine
 from profiles.roofline import gather_roof
 
@@ -61,7 +61,7 @@ def draw(records: Sequence[Record], machine: Machine) -> Figure | None:
     measured = style.measured(records)
     devices = Counter(r.case.device for r in measured)
     chosen = [r for r in measured if devices and r.case.device == devices.most_common(1)[0][0]]
-    found, ceilings = points(chosen, machine), metrics.ceilings_of(chosen[0], machine) if chosen else None
+    found, ceilings = points(chosen, machine), roofs.ceilings_of(chosen[0], machine) if chosen else None
     if not found or ceilings is None:
         return None
     made, (ax,) = style.figure(5.6 if style.look().narrow else 4.9)

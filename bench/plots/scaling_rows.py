@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from bench import metrics
 from bench.plots import style
 from bench.records import Record
-from bench.report_format import capacity, rate
-from bench.report_labels import named, slices, values, where
+from bench.reporting.format import capacity, rate
+from bench.reporting.labels import named, slices, values, where
 from profiles.machine import Machine
 
 if TYPE_CHECKING:

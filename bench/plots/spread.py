@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from bench import stats
 from bench.plots import style
 from bench.records import Record
-from bench.report_format import percent
-from bench.report_labels import labels
+from bench.reporting.format import percent
+from bench.reporting.labels import labels
 from profiles.machine import Machine
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from bench import metrics
 from bench.plots import style
 from bench.records import Record
-from bench.report_format import seconds
-from bench.report_labels import labels
+from bench.reporting.format import seconds
+from bench.reporting.labels import labels
 from profiles.machine import Machine
 
 if TYPE_CHECKING:

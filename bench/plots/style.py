@@ -10,7 +10,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from bench.records import Record
-from bench.report_labels import Value, fit, held, values
+from bench.reporting.labels import Value, fit, held, values
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from bench.plots import style
 from bench.records import Channel, Record
-from bench.report_format import capacity, percent, rate, short
+from bench.reporting.format import capacity, percent, rate, short
 from profiles.machine import Machine
 
 if TYPE_CHECKING:

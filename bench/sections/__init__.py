@@ -10,7 +10,7 @@ import importlib
 from pathlib import Path
 from typing import NamedTuple, Protocol, cast
 
-from bench.report_cases import Cell, Column
+from bench.reporting.cases import Cell, Column
 from bench.run import Run
 
 READING_ORDER = ("claims", "structure", "quality", "paper", "precision", "threads", "effects", "zoo")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.report_cases import Cell, Column
+from bench.reporting.cases import Cell, Column
 from bench.run import Run
 from bench.sections import Section, Table
 from bench.study.claim import Claim

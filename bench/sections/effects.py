@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from bench import metrics
 from bench.records import Record
-from bench.report_cases import Cell, Column
-from bench.report_labels import TITLES, Value, named, slices, values, varying, where
+from bench.reporting.cases import Cell, Column
+from bench.reporting.labels import TITLES, Value, named, slices, values, varying, where
 from bench.run import Run
 from bench.sections import Section, Table
 

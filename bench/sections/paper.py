@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from bench import metrics
 from bench.records import Case, Record
-from bench.report_cases import Cell, Column
-from bench.report_format import percent, seconds
-from bench.report_labels import PHASES
+from bench.reporting.cases import Cell, Column
+from bench.reporting.format import percent, seconds
+from bench.reporting.labels import PHASES
 from bench.run import Run
 from bench.sections import Section, Table
 from workloads.spec import ModelSpec

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from bench import metrics, stats
 from bench.records import Record
-from bench.report_cases import Cell, Column
-from bench.report_format import MISSING, capacity, count, seconds, times
-from bench.report_labels import label, slices, varying
+from bench.reporting.cases import Cell, Column
+from bench.reporting.format import MISSING, capacity, count, seconds, times
+from bench.reporting.labels import label, slices, varying
 from bench.run import Run
 from bench.sections import Section, Table
 

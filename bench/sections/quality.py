@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from bench.records import QualityTrial
-from bench.report_cases import Cell, Column
-from bench.report_format import MISSING, count, percent, seconds
+from bench.reporting.cases import Cell, Column
+from bench.reporting.format import MISSING, count, percent, seconds
 from bench.run import Run
 from bench.sections import Section, Table
 from bench.study.frontier import COSTS, Estimate, Learned, by_task, frontier, learned

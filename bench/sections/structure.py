@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from bench.report_cases import Cell, Column
-from bench.report_format import MISSING, count, seconds, short
+from bench.reporting.cases import Cell, Column
+from bench.reporting.format import MISSING, count, seconds, short
 from bench.run import Run
 from bench.sections import Section, Table
 from bench.study.scaling import BY_NAME, PowerLaw, Series, series

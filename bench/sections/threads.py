@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 from bench import metrics, stats
 from bench.records import Record
-from bench.report_cases import Cell, Column
-from bench.report_format import percent, seconds, times
-from bench.report_labels import label, slices, telling
+from bench.reporting.cases import Cell, Column
+from bench.reporting.format import percent, seconds, times
+from bench.reporting.labels import label, slices, telling
 from bench.run import Run
 from bench.sections import Section, Table
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from bench import metrics
 from bench.records import Record
-from bench.report_cases import Cell, Column
-from bench.report_format import MISSING, capacity, count, percent, seconds
-from bench.report_labels import PHASES
-from bench.report_verdict import largest_stage
+from bench.reporting.cases import Cell, Column
+from bench.reporting.format import MISSING, capacity, count, percent, seconds
+from bench.reporting.labels import PHASES
+from bench.reporting.verdict import largest_stage
 from bench.run import Run
 from bench.sections import Section, Table
 from bench.study.scaling import series

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bench.records import Record
-from bench.report_format import count, percent, short, words
+from bench.reporting.format import count, percent, short, words
 from bench.study.claim import Claim, Data, Verdict, not_measured, verdict_of
 from bench.study.scaling import PowerLaw, Series, size
 

@@ -1,6 +1,6 @@
 """One trial in its worker: train a model on a click log and see how near it comes to the truth.
 
-Runs in a process of its own (bench/pool.py). It sends `phase` as it goes and, at the end, `learned`.
+Runs in a process of its own (bench/running/pool.py). It sends `phase` as it goes and, at the end, `learned`.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from bench.forkserver import Emit
 from bench.records import QualityPoint, RateTry
+from bench.running.forkserver import Emit
 from bench.study.scores import Floats, auc, calibrated, log_loss, prior_log_loss
 from bench.study.spec import Trial
 from workloads.click_log import ClickLog, Stream

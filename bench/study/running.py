@@ -10,10 +10,10 @@ from typing import Any
 import msgspec
 
 from bench import store
-from bench.environment import environment
 from bench.plan import MEMORY_SHARE, gib
-from bench.pool import Pool
 from bench.records import TRIAL_SCHEMA_VERSION, Manifest, Outcome, QualityTrial
+from bench.running.environment import environment
+from bench.running.pool import Pool
 from bench.study.quality import ENTRY, Learned
 from bench.study.sizing import forward_flops_per_sample
 from bench.study.spec import Trial

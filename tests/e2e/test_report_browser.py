@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from bench import plots
-from bench.report import write_report
+from bench.reporting.report import write_report
 from tests import sample_records, sample_structure, sample_trials
 from tests.devtools import Page, browser_path, chromium_page
 

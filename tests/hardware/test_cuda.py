@@ -13,11 +13,11 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from bench.clocks import CudaClock  # noqa: E402
-from bench.harness import Request, Result  # noqa: E402
-from bench.measuring import measure  # noqa: E402
-from bench.pool import Ending, Pool  # noqa: E402
 from bench.records import Limits  # noqa: E402
+from bench.running.clocks import CudaClock  # noqa: E402
+from bench.running.measuring import measure  # noqa: E402
+from bench.running.pool import Ending, Pool  # noqa: E402
+from bench.running.request import Request, Result  # noqa: E402
 from bench.sweep import failure  # noqa: E402
 from bench.sweep_spec import make_case  # noqa: E402
 from workloads import backends, executions, presets, reference, steps  # noqa: E402
@@ -168,7 +168,9 @@ def run(pool: Pool, tmp_path: Path, **settings: Any) -> tuple[Ending, Result | N
     trace = str(tmp_path / f"{case.key()}.pt.trace.json.gz")
     request = Request(case=case, limits=limits, llc_bytes=60 << 20, trace_path=trace)
     events: dict[str, Any] = {"phase": {"phase": "start"}}
-    ending = pool.server({}).run("bench.harness:run_case", request, lambda k, body: events.update({k: body}), 240)
+    ending = pool.server({}).run(
+        "bench.running.harness:run_case", request, lambda k, body: events.update({k: body}), 240
+    )
     result = msgspec.convert(events["result"], Result) if "result" in events else None
     return ending, result, events["phase"]["phase"]
 

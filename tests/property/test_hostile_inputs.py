@@ -176,7 +176,7 @@ def test_mutated_run_folders(run_dir, tmp_path, monkeypatch, capsys):
 
 def test_mutated_run_folders_reported(run_dir, tmp_path, monkeypatch, capsys):
     # Drawing takes seconds, so only the text of the report is made here; the plots have tests of their own.
-    monkeypatch.setattr("bench.report.draw_pictures", lambda *_: [])
+    monkeypatch.setattr("bench.reporting.report.draw_pictures", lambda *_: [])
     rng = random.Random("reports")
     for number in range(EXAMPLES):
         copy = shutil.copytree(run_dir, tmp_path / f"copy{number}")

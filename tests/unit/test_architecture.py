@@ -73,7 +73,7 @@ def test_heavy_packages_are_imported_late_or_in_their_own_room(path: Path) -> No
         "bench.commands.results",
         "bench.gate.conclude",
         "bench.plan",
-        "bench.report",
+        "bench.reporting.report",
         "bench.store",
     ],
 )

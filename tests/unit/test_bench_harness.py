@@ -8,9 +8,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from bench import harness
-from bench.harness import Request, Result, num_batches, residency
 from bench.records import Case, InputStats, Limits
+from bench.running import case_inputs, harness, own_code
+from bench.running.case_inputs import num_batches, residency
+from bench.running.request import Request, Result
 from bench.sweep_spec import make_case
 from workloads.batch import make_batch, touch
 from workloads.spec import with_axis
@@ -136,7 +137,7 @@ def test_users_code_may_come_with_or_without_work(tmp_path: Path) -> None:
 def test_a_function_that_is_not_there_is_named(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("")
     with pytest.raises(AttributeError, match="has no function step"):
-        harness.load_function(f"{tmp_path}/mine.py:step")
+        own_code.load_function(f"{tmp_path}/mine.py:step")
 
 
 class TestNumBatches:
@@ -160,7 +161,7 @@ class TestNumBatches:
         for limits, surely_s in ((Limits(budget_s=9.0), 0.3), (Limits(budget_s=0.2), 0.2)):
             asked = Request(case=make_case("tiny", None, spec), limits=limits, llc_bytes=10_000 * MIB)
             # A precise case stops after the least number of repeats; two batches are the least to rotate.
-            assert num_batches(asked) * 400_000 <= max(surely_s * harness.GENERATE_LOOKUPS_PER_S, 2 * 400_000)
+            assert num_batches(asked) * 400_000 <= max(surely_s * case_inputs.GENERATE_LOOKUPS_PER_S, 2 * 400_000)
 
 
 class TestInputStats:
@@ -171,7 +172,7 @@ class TestInputStats:
         for name, value in fields.items():
             spec = with_axis(spec, name, value)
         made = [make_batch(spec, 500, 3, number) for number in range(2)]
-        return harness.input_stats(spec, made, touch(spec, made), MIB)
+        return case_inputs.input_stats(spec, made, touch(spec, made), MIB)
 
     def test_drawn_inputs_are_near_their_laws(self) -> None:
         found = self.stats(indices="zipf", lengths="poisson")
@@ -191,7 +192,7 @@ class TestInputStats:
         made = [make_batch(spec, 500, 3, number) for number in range(2)]
         skewed = msgspec.structs.replace(spec.tables[0], indices="zipf", exponent=3.0)
         asked = msgspec.structs.replace(spec, tables=(skewed, *spec.tables[1:]))
-        found = harness.input_stats(asked, made, touch(asked, made), MIB)
+        found = case_inputs.input_stats(asked, made, touch(asked, made), MIB)
         assert found.index_ks is not None
         assert found.index_ks > 0.5
 

@@ -6,10 +6,10 @@ import time
 
 import pytest
 
-from bench.clocks import CudaClock, HostClock
-from bench.measuring import measure, spread_evenly
 from bench.records import Limits
-from bench.stopping import Precision, Warmup
+from bench.running.clocks import CudaClock, HostClock
+from bench.running.measuring import measure, spread_evenly
+from bench.running.stopping import Precision, Warmup
 from tests.fakes import FakeClock, FakeCuda
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from bench import metrics
+from bench import invariants, metrics, roofs
 from bench.records import Case, Channel, Outcome, Record, StageTime, TraceSummary
 from profiles.machine import Ceiling
 from tests import sample_records
@@ -142,7 +142,7 @@ def test_nothing_is_made_up_where_nothing_was_measured() -> None:
     found = metrics.compute(bare, MACHINE)
     assert {k for k, v in found.items() if v is not None} == {"table_bytes"}
     assert metrics.stages(bare, MACHINE) == {}
-    assert metrics.violations(bare, MACHINE) == []
+    assert invariants.violations(bare, MACHINE) == []
 
 
 def test_without_ceilings_or_trace_only_their_metrics_are_missing() -> None:
@@ -181,18 +181,18 @@ def with_times(*times_s: float) -> Record:
 
 
 def test_a_sound_record_breaks_nothing() -> None:
-    assert metrics.violations(record(), MACHINE) == []
-    assert metrics.violations(with_times(0.0056, 0.0056), MACHINE) == []
+    assert invariants.violations(record(), MACHINE) == []
+    assert invariants.violations(with_times(0.0056, 0.0056), MACHINE) == []
 
 
 def test_faster_than_the_roof_is_a_violation() -> None:
-    (text,) = metrics.violations(with_times(0.003, 0.003), MACHINE)
+    (text,) = invariants.violations(with_times(0.003, 0.003), MACHINE)
     assert "2.00 times as fast as the measured ceilings allow" in text
 
 
 @pytest.mark.parametrize("times_s", [(), (0.01, 0.0), (math.nan,), (-0.01,)])
 def test_impossible_times_are_violations(times_s: tuple[float, ...]) -> None:
-    assert len(metrics.violations(with_times(*times_s), MACHINE)) == 1
+    assert len(invariants.violations(with_times(*times_s), MACHINE)) == 1
 
 
 def test_rows_are_plain_json() -> None:
@@ -239,5 +239,5 @@ def test_the_gather_roof_counts_whole_lines_as_compulsory_bytes_do(row_bytes: fl
     curve = tuple(sample_records.rate("index", 2.0, row_bytes=w, working_set_bytes=2**30) for w in (16, 32, 64, 128))
     ceilings = msgspec.structs.replace(sample_records.ceilings(), gather=curve)
     narrow = record(work=msgspec.structs.replace(WORK, row_bytes=row_bytes))
-    found = metrics.gather_roof_bytes_per_s(narrow, sample_records.machine(ceilings={"cpu": ceilings}))
+    found = roofs.gather_roof_bytes_per_s(narrow, sample_records.machine(ceilings={"cpu": ceilings}))
     assert found == pytest.approx(rate)

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from bench.forkserver import Emit
-from bench.pool import ForkServer, Pool
+from bench.running.forkserver import Emit
+from bench.running.pool import ForkServer, Pool
 
 HERE = "tests.unit.test_bench_pool"
 
@@ -165,7 +165,7 @@ ASKS_FOR_CUDA = """
 import os, sys, warnings
 warnings.simplefilter("ignore")
 import torch
-from bench import forkserver
+from bench.running import forkserver
 driver = []
 torch._C._cuda_getDeviceCount = lambda: driver.append(1) or 1
 torch.cuda._device_count_nvml = lambda: 1

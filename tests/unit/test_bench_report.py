@@ -11,11 +11,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from bench import plots, report, report_cases, report_format
+from bench import plots
 from bench.plots import style
 from bench.records import Outcome, Record, Replayed, StageTime
-from bench.report_labels import fit, held, labels, slices, telling, varying
-from bench.report_verdict import verdict
+from bench.reporting import cases as report_cases
+from bench.reporting import format as report_format
+from bench.reporting import report
+from bench.reporting.labels import fit, held, labels, slices, telling, varying
+from bench.reporting.verdict import verdict
 from tests import sample_records
 
 MACHINE = sample_records.machine()
@@ -281,7 +284,7 @@ def test_a_trace_path_outside_the_run_is_not_linked(tmp_path: Path) -> None:
 
 def test_importing_the_report_needs_neither_torch_nor_plotting() -> None:
     heavy = "{'torch', 'matplotlib', 'pandas', 'scipy', 'jinja2'}"
-    code = f"import sys, bench.report, bench.metrics; print(sorted({heavy} & set(sys.modules)))"
+    code = f"import sys, bench.reporting.report, bench.metrics; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import msgspec
 import pytest
 
-from bench import report, sections
+from bench import sections
 from bench.plots import style
 from bench.records import Case, Measurement, QualityTrial, Record
+from bench.reporting import report
 from bench.run import Run
 from bench.sections import Section, plots
 from bench.sweep_spec import make_case

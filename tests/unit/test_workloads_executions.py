@@ -12,9 +12,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from bench import harness
-from bench.harness import Request, Result
 from bench.records import Case, Limits
+from bench.running import harness
+from bench.running.request import Request, Result
 from bench.sweep_spec import make_case
 from workloads import executions
 from workloads.executions import ExecutionError, Want

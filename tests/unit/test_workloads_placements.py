@@ -9,7 +9,7 @@ import pytest
 
 from bench.commands.sweep import unavailable
 from bench.records import Case
-from bench.report_labels import axes_of
+from bench.reporting.labels import axes_of
 from bench.sweep_spec import make_case
 from profiles.machine import Cpu, Fingerprint, Gpu, Machine, Software
 from workloads import backends, placements

@@ -6,7 +6,7 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from bench.plots import style
-from bench.report_labels import named
+from bench.reporting.labels import named
 from bench.run import Run
 from bench.sections.effects import effects
 

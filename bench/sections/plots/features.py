@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from bench.plots import style
-from bench.report_format import capacity, count, seconds
+from bench.reporting.format import capacity, count, seconds
 from bench.run import Run
 from bench.study.scaling import BY_NAME, Series, series
 

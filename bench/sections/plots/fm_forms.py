@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bench.plots import style
-from bench.report_format import count, seconds
+from bench.reporting.format import count, seconds
 from bench.run import Run
 from bench.study.scaling import BY_NAME, Series, series
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from bench.plots import style
-from bench.report_format import count, seconds
+from bench.reporting.format import count, seconds
 from bench.run import Run
 from bench.study.frontier import COSTS, Cost, Learned, by_task, frontier, learned
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from bench import metrics
 from bench.plots import style
 from bench.records import Record
-from bench.report_format import count
-from bench.report_labels import fit, label, varying
+from bench.reporting.format import count
+from bench.reporting.labels import fit, label, varying
 from bench.run import Run
 from bench.sections.precision import ROW_TYPES, grouped, row_type_rank
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bench.plots import style
-from bench.report_labels import fit
+from bench.reporting.labels import fit
 from bench.run import Run
 from bench.sections.threads import lines, speedup
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from bench import selfcontained
 
 if TYPE_CHECKING:
-    from bench.report import Report
-    from bench.report_pictures import Picture
+    from bench.reporting.pictures import Picture
+    from bench.reporting.report import Report
     from bench.sections import Section
 
 

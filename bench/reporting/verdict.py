@@ -9,10 +9,10 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from bench import metrics, stats
+from bench import metrics, roofs, stats
 from bench.records import Record
-from bench.report_format import percent, times, words
-from bench.report_labels import PHASES, TITLES, Value, axes_of, named, slices, value_text, values
+from bench.reporting.format import percent, times, words
+from bench.reporting.labels import PHASES, TITLES, Value, axes_of, named, slices, value_text, values
 from profiles.machine import Machine
 
 LOW_FRACTION = 0.25
@@ -194,7 +194,7 @@ def _all_low(record: Record, machine: Machine) -> bool:
 def _reuse_explains(record: Record, machine: Machine) -> bool:
     """Whether every lookup counted, repeated rows too, the embedding comes nearer to what a gather reaches."""
     logical = metrics.value(record, machine, "embedding_logical_bytes_per_s")
-    roof = metrics.gather_roof_bytes_per_s(record, machine)
+    roof = roofs.gather_roof_bytes_per_s(record, machine)
     return bool(logical and roof and logical / roof >= LOW_FRACTION)
 
 

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 
 import msgspec
 
-from bench.forkserver import Ended, Forked, Reply
+from bench.running.forkserver import Ended, Forked, Reply
 
 EventHandler = Callable[[str, dict[str, Any]], None]
 LOG_TAIL_BYTES = 4000
@@ -88,7 +88,7 @@ class ForkServer:
             self.close()
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "bench.forkserver", str(theirs.fileno())],
+                [sys.executable, "-m", "bench.running.forkserver", str(theirs.fileno())],
                 env=_merged(self._environment),
                 pass_fds=(theirs.fileno(),),
                 stdin=subprocess.DEVNULL,

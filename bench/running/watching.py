@@ -8,8 +8,8 @@ from typing import Any
 
 import msgspec
 
-from bench.harness import Result
 from bench.records import Channel
+from bench.running.request import Result
 from profiles.samplers.host import HostSampler
 from profiles.samplers.nvml import NvmlSampler
 from profiles.samplers.process import ProcessSampler

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bench.records import Case, Record
-from bench.report_format import count, short
+from bench.reporting.format import count, short
 from workloads.spec import ModelSpec, num_features
 
 Value = str | int | float | bool

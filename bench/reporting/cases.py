@@ -11,8 +11,8 @@ from urllib.parse import quote
 
 from bench import metrics, stats
 from bench.records import Record
-from bench.report_format import MISSING, by_unit, count, ends_text, percent
-from bench.report_labels import PHASES
+from bench.reporting.format import MISSING, by_unit, count, ends_text, percent
+from bench.reporting.labels import PHASES
 from bench.run_files import page_path
 from profiles.machine import Machine
 

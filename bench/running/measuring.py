@@ -11,10 +11,10 @@ from typing import Any
 
 import msgspec
 
-from bench.clocks import Clock, Repeat, Step
 from bench.records import Limits, Measurement
+from bench.running.clocks import Clock, Repeat, Step
+from bench.running.stopping import Precision, Warmup
 from bench.stats import is_bimodal
-from bench.stopping import Precision, Warmup
 
 MAX_STEP_TIMES = 4_000
 """Single steps kept, evenly spread over the run: enough for a p99, and a record stays below 50 kB."""

@@ -1,7 +1,7 @@
 """A run -> a plain model of its report -> HTML and Markdown. Only write_report() at the end touches files.
 
-What stands in it is made elsewhere: sentences (report_verdict), cases (report_cases), machine (report_tables), sections
-of one kind of run each (bench/sections), pictures (report_pictures), text (report_text).
+What stands in it is made elsewhere: sentences (verdict), cases (cases), machine (tables), sections
+of one kind of run each (bench/sections), pictures (pictures), text (text).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from bench import metrics, sections
 from bench.records import Manifest, QualityTrial, Record
-from bench.report_cases import (
+from bench.reporting.cases import (
     SHOWN,
     CaseRow,
     Column,
@@ -27,12 +27,12 @@ from bench.report_cases import (
     flag_notes,
     format_metric,
 )
-from bench.report_format import words
-from bench.report_labels import case_name, labels
-from bench.report_pictures import draw_pictures, draw_section_pictures
-from bench.report_tables import CeilingRow, ceiling_rows, ceiling_summary, machine_rows
-from bench.report_text import render_html, render_markdown
-from bench.report_verdict import Sentence, verdict
+from bench.reporting.format import words
+from bench.reporting.labels import case_name, labels
+from bench.reporting.pictures import draw_pictures, draw_section_pictures
+from bench.reporting.tables import CeilingRow, ceiling_rows, ceiling_summary, machine_rows
+from bench.reporting.text import render_html, render_markdown
+from bench.reporting.verdict import Sentence, verdict
 from bench.run import Run
 from bench.run_files import inside, page_path
 from profiles.machine import Machine

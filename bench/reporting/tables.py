@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from bench.report_format import capacity, percent, rate, seconds
+from bench.reporting.format import capacity, percent, rate, seconds
 from profiles.machine import Ceiling, Ceilings, Cpu, Machine
 
 

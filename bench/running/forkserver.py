@@ -1,6 +1,6 @@
 """The fork server: imports torch and fbgemm once, touches nothing else, and forks a worker for every job.
 
-Started as `python -m bench.forkserver FD` with the allocator's environment already set. It must never run a parallel
+Started as `python -m bench.running.forkserver FD` with the allocator's environment set. It must never run a parallel
 region or make a CUDA context, since threads and contexts do not survive a fork. A job is the name of an entry
 (`module:function`), sent over a Unix socket with three file descriptors (payload, results, log); the answer is the
 worker's pid, then how it ended. The server is told to die
@@ -27,7 +27,7 @@ PRELOAD = (
     "torch.profiler",
     "torch._dynamo",
     "fbgemm_gpu.split_table_batched_embeddings_ops_training",
-    "bench.harness",
+    "bench.running.harness",
     "bench.study.quality",
     "workloads.reference",
     "workloads.models.dlrm",

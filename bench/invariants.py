@@ -1,0 +1,43 @@
+"""What no honest measurement can be: faster than its roof or one launch, empty, not a number."""
+
+from __future__ import annotations
+
+import math
+
+from bench.metrics import step_s, value
+from bench.records import Record
+from bench.roofs import ceilings_of
+from profiles.machine import Machine
+
+ROOF_TOLERANCE = 1.1
+"""A step faster than its lower bound by more than this factor was not doing the counted work."""
+
+
+def violations(record: Record, machine: Machine) -> list[str]:
+    """Invariants that the record breaks, as sentences; a broken one means the number cannot be right."""
+    found = record.measurement
+    if found is None:
+        return []
+    if not found.times_s:
+        return ["no repeat was measured"]
+    if not all(math.isfinite(t) and t > 0 for t in found.times_s):
+        return ["a repeat's step time is not a positive finite number"]
+    return [text for text in (_beats_roof(record, machine), _beats_launch(record, machine)) if text]
+
+
+def _beats_roof(record: Record, machine: Machine) -> str | None:
+    fraction = value(record, machine, "fraction_of_roof")
+    if fraction is None or fraction <= ROOF_TOLERANCE:
+        return None
+    return (
+        f"the step is {fraction:.2f} times as fast as the measured ceilings allow (tolerance {ROOF_TOLERANCE}): "
+        "the counted work was not done, or the ceilings are stale (dlrm-bench machine --refresh)"
+    )
+
+
+def _beats_launch(record: Record, machine: Machine) -> str | None:
+    ceilings, seconds = ceilings_of(record, machine), step_s(record)
+    floor = ceilings.launch_latency.seconds if ceilings and ceilings.launch_latency else None
+    if not floor or not seconds or seconds >= floor or not record.case.device.startswith("cuda"):
+        return None
+    return f"the step takes {seconds * 1e6:.2f} us, less than one kernel launch ({floor * 1e6:.2f} us)"

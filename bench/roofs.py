@@ -1,0 +1,91 @@
+"""The least time each stage of a case could take on the measured ceilings of its device."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, NamedTuple
+
+from bench.records import Record
+from profiles.machine import Ceilings, Machine
+from profiles.roofline import gather_roof, gemm_roof, stream_roof
+from workloads.work import StageWork, line_bytes
+
+Bound = Literal["gather", "stream", "compute"]
+
+
+class StageRoof(NamedTuple):
+    """Least seconds a stage can take on this machine's measured ceilings, and the ceiling that sets it."""
+
+    seconds: float
+    bound: Bound
+
+
+def ceilings_of(record: Record, machine: Machine) -> Ceilings | None:
+    """Measured ceilings of the device that the case ran on; 'cuda' is 'cuda:0'."""
+    device = record.case.device
+    return machine.ceilings.get(device) or machine.ceilings.get(f"{device}:0")
+
+
+def stage_roof(record: Record, stage: str, work: StageWork, ceilings: Ceilings) -> StageRoof:
+    """Least seconds of one stage: max(compulsory bytes / roof of its working set, FLOPs / GEMM peak).
+
+    The embedding's roof is the measured gather of its row size, that of other stages the stream.
+    """
+    assert record.work is not None
+    gathers = stage == "embedding" and record.work.row_bytes > 0 and bool(ceilings.gather)
+    if gathers:
+        rate = _gather_rate(ceilings, record.work.row_bytes, work.working_set_bytes)
+    else:
+        rate = stream_roof(ceilings, work.working_set_bytes)
+    moving_s = work.bytes_compulsory / rate if rate else 0.0
+    computing_s = _computing_s(work, ceilings, _product_dtype(record))
+    if computing_s > moving_s:
+        return StageRoof(computing_s, "compute")
+    return StageRoof(moving_s, "gather" if gathers else "stream")
+
+
+def _product_dtype(record: Record) -> str:
+    """The dtype whose matrix-product ceiling counts: tf32 where float32 products may use it."""
+    case = record.case
+    return "tf32" if case.tf32 and case.dtype == "float32" else case.dtype
+
+
+def _gather_rate(ceilings: Ceilings, row_bytes: float, working_set_bytes: int) -> float:
+    """Bytes/s of a random gather in whole cache lines, as compulsory bytes are counted.
+
+    Ceilings count the bytes of rows. A row that ends within a line takes the rest of it along, and one narrower than
+    the narrowest measured is gathered at least as fast, in rows per second, as that.
+    """
+    width = max(1, round(row_bytes))
+    narrowest = min(c.row_bytes for c in ceilings.gather if c.row_bytes)
+    return gather_roof(ceilings, width, working_set_bytes) * line_bytes(width) / max(width, narrowest)
+
+
+def _computing_s(work: StageWork, ceilings: Ceilings, dtype: str) -> float:
+    if not work.flops or dtype not in ceilings.gemm:
+        return 0.0
+    peak = gemm_roof(ceilings, dtype)
+    return work.flops / peak if peak else 0.0
+
+
+def stage_roofs(record: Record, machine: Machine) -> dict[str, StageRoof]:
+    """StageRoof per stage of the work; empty where work or ceilings are missing."""
+    ceilings = ceilings_of(record, machine)
+    if record.work is None or ceilings is None:
+        return {}
+    return {name: stage_roof(record, name, work, ceilings) for name, work in record.work.stages.items()}
+
+
+def roof_step_s(record: Record, machine: Machine) -> float | None:
+    """Lower bound of the step in seconds: the stages' least times, one after the other."""
+    total = math.fsum(roof.seconds for roof in stage_roofs(record, machine).values())
+    return total or None
+
+
+def gather_roof_bytes_per_s(record: Record, machine: Machine) -> float | None:
+    """Measured gather ceiling (bytes/s of whole lines) for the row size and working set of the case."""
+    ceilings = ceilings_of(record, machine)
+    stage = record.work.stages.get("embedding") if record.work else None
+    if ceilings is None or not ceilings.gather or stage is None or record.work is None or not record.work.row_bytes:
+        return None
+    return _gather_rate(ceilings, record.work.row_bytes, stage.working_set_bytes) or None

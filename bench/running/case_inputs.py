@@ -1,0 +1,121 @@
+"""How many inputs a case rotates through, and what they really are."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.records import InputStats, Replayed
+from bench.running.request import Request
+from workloads.batch import Achieved, Batch
+from workloads.spec import ModelSpec
+from workloads.work import TableTouch
+
+LLC_MULTIPLE = 4
+"""Rotated inputs touch distinct rows of this many last-level caches, so that no row waits there for its next use."""
+
+
+COVERAGE_LOOKUPS = 3
+"""Past this many lookups per table row nearly every row has been touched: more inputs touch nothing new."""
+
+
+GENERATE_LOOKUPS_PER_S = 7e6
+"""Lookups drawn, counted and converted per second of measuring time, so that inputs never take longer than timing."""
+
+
+GENERATE_TABLE_S = 1e-4
+"""What one table of one batch costs however few its lookups: generators, views, counting. Small batches are this."""
+
+
+MAX_INPUT_BYTES = 2 * 2**30
+
+
+UNKNOWN_LLC_BYTES = 64 * 2**20
+
+
+def num_batches(request: Request) -> int:
+    """How many batches to rotate through.
+
+    Enough that their distinct rows exceed four last-level caches, or that nearly every row has been touched, or that
+    no step of the whole measurement would meet a batch again; bounded by memory and by the time to make them.
+    """
+    from workloads import inputs
+
+    case, limits, spec = request.case, request.limits, request.case.model
+    if spec is None or case.cache_mode == "hot":
+        return 1
+    llc_bytes = request.llc_bytes or UNKNOWN_LLC_BYTES
+    lookups = case.batch_size * spec.lookups_per_sample
+    unique_bytes = inputs.unique_bytes(spec, case.batch_size)
+    enough = math.ceil(LLC_MULTIPLE * llc_bytes / max(unique_bytes, 1))
+    covering = math.ceil(max(COVERAGE_LOOKUPS * t.num_rows / (case.batch_size * t.pooling_factor) for t in spec.tables))
+    batch_bytes = 2 * 8 * lookups + 4 * case.batch_size * (spec.num_dense + 1)
+    # A precise case may stop after the least number of repeats, long before its budget is used.
+    surely_s = min(limits.budget_s, limits.min_repeats * limits.min_repeat_s)
+    batch_s = lookups / GENERATE_LOOKUPS_PER_S + GENERATE_TABLE_S * (len(spec.tables) + 1)
+    affordable = min(MAX_INPUT_BYTES / batch_bytes, surely_s / batch_s)
+    return max(2, min(enough, covering, int(affordable)))
+
+
+def input_stats(
+    spec: ModelSpec, made: Sequence[Batch], touches: Sequence[TableTouch], llc_bytes: int, *, wrapped: bool = False
+) -> InputStats:
+    """What the inputs really are; residency compares the bytes they touch with the last-level cache."""
+    from workloads.batch import achieved
+
+    lookups = sum(t.lookups for t in touches)
+    unique = sum(t.unique_rows for t in touches)
+    touched = sum(t.rotation_unique_rows * table.row_bytes for t, table in zip(touches, spec.tables, strict=True))
+    found = achieved(spec, made)
+    share = [t.lookups / max(lookups, 1) for t in touches]
+    return InputStats(
+        num_batches=len(made),
+        lookups_per_step=lookups,
+        unique_rows_per_step=unique,
+        unique_frac=unique / max(lookups, 1),
+        mean_length=sum(a.length_mean for a in found) / len(found),
+        p99_length=max(a.length_p99 for a in found),
+        top_1pct_mass=sum(s * a.top1_frac for s, a in zip(share, found, strict=True)),
+        rotation_unique_bytes=touched,
+        llc_bytes=llc_bytes,
+        residency=residency(touched, llc_bytes),
+        **_distances(found),
+        replay=_replayed(spec, made, wrapped),
+    )
+
+
+def _distances(found: Sequence[Achieved]) -> dict[str, Any]:
+    """Of the tables whose draws can be compared, the one that is farthest from its law for its number of draws."""
+
+    def farthest(field: str, number: str) -> dict[str, Any]:
+        known = [(getattr(a, field), getattr(a, number)) for a in found if getattr(a, field) is not None]
+        ks, n = max(known, key=lambda pair: pair[0] * math.sqrt(pair[1]), default=(None, 0))
+        return {field: ks, number: n}
+
+    return farthest("index_ks", "index_ks_lookups") | farthest("length_ks", "length_ks_bags")
+
+
+def _replayed(spec: ModelSpec, made: Sequence[Batch], wrapped: bool) -> Replayed | None:
+    from workloads.inputs import rows_remapped_frac
+
+    if spec.captured is None:
+        return None
+    return Replayed(
+        file=Path(spec.replay).name,
+        digest=spec.captured.digest,
+        samples=spec.captured.samples,
+        tables=spec.captured.tables,
+        remapped_frac=rows_remapped_frac(made),
+        wrapped=wrapped,
+    )
+
+
+def residency(touched_bytes: int, llc_bytes: int) -> Any:
+    """`dram` where the rows touched exceed twice the last-level cache, `cache` where they fill less than half of it."""
+    if llc_bytes <= 0:
+        return "unknown"
+    if touched_bytes > 2 * llc_bytes:
+        return "dram"
+    return "cache" if touched_bytes < llc_bytes / 2 else "mixed"

@@ -1,0 +1,34 @@
+"""What a worker is asked and what it answers."""
+
+from __future__ import annotations
+
+import msgspec
+
+from bench.records import Case, Check, Costs, InputStats, Limits, Measurement, Settings, TraceSummary
+from workloads.executions import Graphs
+from workloads.work import Work
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """What a worker is asked to do. `scratch` is an empty folder that whoever asks removes, also after a kill."""
+
+    case: Case
+    limits: Limits
+    llc_bytes: int
+    trace_path: str | None = None
+    scratch: str | None = None
+
+
+class Result(msgspec.Struct, frozen=True, kw_only=True):
+    """The parts of a Record that only the worker knows."""
+
+    measurement: Measurement
+    settings: Settings
+    costs: Costs
+    work: Work | None = None
+    inputs: InputStats | None = None
+    check: Check | None = None
+    graphs: Graphs | None = None
+    trace: TraceSummary | None = None
+    parameters: dict[str, int] | None = None
+    rounding_error: float | None = None
