@@ -299,7 +299,7 @@ def selftest(
         ),
     ],
     suite: Annotated[list[str] | None, typer.Argument(metavar="SUITE...", help="For the live ones.")] = None,
-    runs: Annotated[int, typer.Option(help="Gate runs of a live one.")] = 1,
+    runs: Annotated[int | None, typer.Option(help="Gate runs of a live one; 1 by default.")] = None,
     preset: Annotated[str, typer.Option(help="quick, default or rigorous.")] = "default",
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Change a field of the preset. Repeatable.")
@@ -308,6 +308,9 @@ def selftest(
     seed: Annotated[int, typer.Option(help="Seed of every random choice.")] = 0,
     out: Annotated[
         Path | None, typer.Option("--out", help="stats: write this JSON file too. Live: where the runs are kept.")
+    ] = None,
+    resume: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Go on with a live one that was stopped; --runs may be raised.")
     ] = None,
     json: Json = False,
 ) -> None:
@@ -323,6 +326,7 @@ def selftest(
         inject_frac=inject,
         seed=seed,
         out=out,
+        resume=resume,
         as_json=json,
     )
     raise typer.Exit(run_selftest(options))

@@ -11,7 +11,14 @@ import msgspec
 
 from bench import store
 from bench.commands.gate_plan import print_plan
-from bench.commands.gate_setup import make_manifest, make_places, preset_changes, side_checkout, skip_reasons
+from bench.commands.gate_setup import (
+    make_manifest,
+    make_places,
+    preset_changes,
+    require_same,
+    side_checkout,
+    skip_reasons,
+)
 from bench.commands.gate_tell import say_written, tell
 from bench.commands.output import stderr
 from bench.commands.sweep import duration_s, require_writable
@@ -197,22 +204,9 @@ def _resume(options: GateOptions, run_dir: Path) -> int:
     from profiles.identify import identify
 
     machine, root = identify(), Path(manifest.repository)
-    _check_resumable(run_dir, manifest, machine, root)
+    require_same(run_dir, manifest, machine, root)
     base = None if manifest.against else manifest.base
     with checkouts(root, base, manifest.head) as (base_root, head_root), store.machine_lock():
         places = make_places(root, Path(manifest.folder), base_root, head_root)
         stored = counters.as_base(counters.read(Path(manifest.against))) if manifest.against else ()
         return _run(options, run_dir, manifest, places, skip_reasons(manifest.cases, machine), stored)
-
-
-def _check_resumable(run_dir: Path, manifest: GateManifest, machine: Machine, root: Path) -> None:
-    """Raises UsageError where new epochs would not belong to the old ones."""
-    differences = []
-    if machine.fingerprint.hash != manifest.machine_hash:
-        differences.append(f"the run was begun on another machine or with other software ({manifest.machine})")
-    for side in (manifest.base, manifest.head):
-        now_is = resolve(root, side.asked if side.asked == WORKING_TREE else side.commit, side.python)
-        if (now_is.commit, now_is.changes) != (side.commit, side.changes):
-            differences.append(f"{side.label} is not what it was when the run began")
-    if differences:
-        raise UsageError(f"{run_dir}: cannot be resumed: {'; '.join(differences)}; start a new run")
