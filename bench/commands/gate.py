@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from bench import store
+from bench.commands.gate_baseline import gate_baseline
 from bench.commands.gate_plan import print_plan
 from bench.commands.gate_setup import (
     make_manifest,
@@ -57,6 +58,8 @@ class GateOptions(msgspec.Struct, frozen=True, kw_only=True):
     save: Path | None
     out: Path
     resume: Path | None
+    baseline: str | None
+    baselines: Path
     strict: bool
     junit: Path | None
     markdown: Path | None
@@ -68,6 +71,8 @@ def run_gate(options: GateOptions) -> int:
     """Run what the flags say; returns the exit code."""
     if options.resume is not None:
         return _resume(options, options.resume)
+    if options.baseline is not None:
+        return _against_baseline(options, options.baseline)
     _check_flags(options)
     folder = Path.cwd()
     root = repository(folder)
@@ -93,6 +98,22 @@ def run_gate(options: GateOptions) -> int:
             write_atomically(run_dir / ".gitignore", b"*\n")
             write_atomically(run_dir / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest), indent=1))
             return _run(options, run_dir, manifest, places, skipped, base_lines)
+
+
+def _against_baseline(options: GateOptions, name: str) -> int:
+    if options.base or options.counters_only or options.plan or options.budget:
+        raise UsageError("--baseline judges finished sweep runs: give their folders, and no --base, --plan or --budget")
+    return gate_baseline(
+        name,
+        [Path(s) for s in options.suite],
+        options.baselines,
+        _preset(options),
+        strict=options.strict,
+        as_json=options.as_json,
+        junit=options.junit,
+        markdown=options.markdown,
+        argv=options.argv,
+    )
 
 
 def _check_flags(options: GateOptions) -> None:
