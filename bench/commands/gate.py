@@ -12,6 +12,7 @@ import msgspec
 from bench import store
 from bench.commands.gate_baseline import gate_baseline
 from bench.commands.gate_plan import print_plan
+from bench.commands.gate_pytest import check_runner, pytest_arguments, pytest_cases
 from bench.commands.gate_setup import (
     make_manifest,
     make_places,
@@ -27,8 +28,9 @@ from bench.errors import Exit, UsageError
 from bench.gate import counters, presets
 from bench.gate.conclude import conclude
 from bench.gate.ledger import Ledger
-from bench.gate.log import MANIFEST, Counted, GateManifest, SideName, read_lines, read_manifest
+from bench.gate.log import MANIFEST, Counted, GateManifest, SideName, TestAsk, read_lines, read_manifest
 from bench.gate.progress import Progress
+from bench.gate.pytest_run import PytestRun
 from bench.gate.revisions import WORKING_TREE, Revision, checkouts, repository, resolve
 from bench.gate.run import GateRun
 from bench.gate.sample_size import require_resolution
@@ -65,6 +67,16 @@ class GateOptions(msgspec.Struct, frozen=True, kw_only=True):
     markdown: Path | None
     as_json: bool
     argv: tuple[str, ...]
+    runner: str
+    pytest_args: str
+
+
+class _Suite(msgspec.Struct, frozen=True):
+    """What is gated: cases of both sides, base's counters where a file stands for it, what pytest's markers ask."""
+
+    cases: tuple[SuiteCase, ...]
+    base_lines: tuple[Counted, ...]
+    tests: dict[str, TestAsk]
 
 
 def run_gate(options: GateOptions) -> int:
@@ -80,24 +92,25 @@ def run_gate(options: GateOptions) -> int:
     preset = _preset(options)
     with checkouts(root, base, head) as (base_root, head_root):
         places = make_places(root, folder, base_root, head_root)
-        cases, base_lines = _cases(options, places)
+        suite = _suite(options, places, root, {"base": base or head, "head": head})
+        cases = suite.cases
         if not options.counters_only:
             require_resolution(preset, max(sum(c.same for c in cases), 1))
         from profiles.identify import identify
 
         machine = identify()
-        skipped = skip_reasons(cases, machine)
+        skipped = {} if options.runner == "pytest" else skip_reasons(cases, machine)
         if options.plan:
             print_plan(cases, skipped, preset, _budget_s(options), as_json=options.as_json)
             return Exit.OK
         require_writable(options.out)
-        manifest = _manifest(options, root, folder, (base or head, head), cases, preset, machine)
+        manifest = _manifest(options, root, folder, (base or head, head), suite, preset, machine)
         with store.machine_lock():
             run_dir = store.new_run_dir(options.out, "gate")
             # Ignored by git: a run inside the repository must not count as a change of the working tree.
             write_atomically(run_dir / ".gitignore", b"*\n")
             write_atomically(run_dir / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest), indent=1))
-            return _run(options, run_dir, manifest, places, skipped, base_lines)
+            return _run(options, run_dir, manifest, places, skipped, suite.base_lines)
 
 
 def _against_baseline(options: GateOptions, name: str) -> int:
@@ -117,6 +130,7 @@ def _against_baseline(options: GateOptions, name: str) -> int:
 
 
 def _check_flags(options: GateOptions) -> None:
+    check_runner(options.runner, options.pytest_args, plan=options.plan)
     if not options.suite:
         raise UsageError("gate needs a SUITE: a sweep's name or file, or path.py:function (several may be given)")
     for name, value in (("--against", options.against), ("--save", options.save)):
@@ -144,16 +158,24 @@ def _budget_s(options: GateOptions) -> float | None:
     return duration_s(options.budget) if options.budget else None
 
 
-def _cases(options: GateOptions, places: Mapping[SideName, Place]) -> tuple[tuple[SuiteCase, ...], tuple[Counted, ...]]:
-    """The suite's cases, and base's counters where a file stands for it."""
-    cases = suite_cases(options.suite, places.get("base"), places["head"])
+def _suite(
+    options: GateOptions, places: Mapping[SideName, Place], root: Path, revisions: Mapping[SideName, Revision]
+) -> _Suite:
+    if options.runner == "pytest":
+        cases, tests = pytest_cases(_pytest_args(options), places, revisions, root)
+    else:
+        cases, tests = suite_cases(options.suite, places.get("base"), places["head"]), {}
     if options.against is None:
-        return cases, ()
+        return _Suite(cases, (), tests)
     stored = counters.read(options.against)
     known = {c.name for c in cases}
     ours = [msgspec.structs.replace(c, base=c.head if c.name in stored.cases else None) for c in cases]
     gone = [SuiteCase(name=n, base=Case(code=n), head=None) for n in stored.cases if n not in known]
-    return (*ours, *gone), counters.as_base(stored)
+    return _Suite((*ours, *gone), counters.as_base(stored), tests)
+
+
+def _pytest_args(options: GateOptions) -> tuple[str, ...]:
+    return pytest_arguments(options.suite, options.pytest_args) if options.runner == "pytest" else ()
 
 
 def _manifest(
@@ -161,18 +183,21 @@ def _manifest(
     root: Path,
     folder: Path,
     revisions: tuple[Revision, Revision],
-    cases: tuple[SuiteCase, ...],
+    suite: _Suite,
     preset: presets.Preset,
     machine: Machine,
 ) -> GateManifest:
     made = make_manifest(
-        root, folder, revisions, cases, preset, machine, suite=options.suite, seed=options.seed, argv=options.argv
+        root, folder, revisions, suite.cases, preset, machine, suite=options.suite, seed=options.seed, argv=options.argv
     )
     return msgspec.structs.replace(
         made,
         budget_s=_budget_s(options),
         counters_only=options.counters_only,
         against=None if options.against is None else str(options.against),
+        runner="pytest" if options.runner == "pytest" else "steps",
+        pytest_args=_pytest_args(options),
+        tests=suite.tests,
     )
 
 
@@ -187,7 +212,11 @@ def _run(
     sides = {name: side_checkout(name, place, manifest) for name, place in places.items()}
     try:
         with Progress(stderr(), manifest) as watching:
-            lines = GateRun(run_dir, manifest, sides, skipped, watching, base_lines).run()
+            if manifest.runner == "pytest":
+                gate_run: GateRun = PytestRun(run_dir, manifest, sides, watching, base_lines)
+            else:
+                gate_run = GateRun(run_dir, manifest, sides, skipped, watching, base_lines)
+            lines = gate_run.run()
     except KeyboardInterrupt:
         told = f"\nstopped; whole epochs are kept. Go on with: dlrm-bench gate --resume {run_dir}"
         stderr().print(told, markup=False, soft_wrap=True)
@@ -230,4 +259,5 @@ def _resume(options: GateOptions, run_dir: Path) -> int:
     with checkouts(root, base, manifest.head) as (base_root, head_root), store.machine_lock():
         places = make_places(root, Path(manifest.folder), base_root, head_root)
         stored = counters.as_base(counters.read(Path(manifest.against))) if manifest.against else ()
-        return _run(options, run_dir, manifest, places, skip_reasons(manifest.cases, machine), stored)
+        skipped = {} if manifest.runner == "pytest" else skip_reasons(manifest.cases, machine)
+        return _run(options, run_dir, manifest, places, skipped, stored)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from bench import metrics, store
 from bench.commands.inspect_page import write_pages
 from bench.commands.output import print_json, print_table, stderr
 from bench.errors import UsageError
+from bench.exporting.as_csv import write_rows
 from bench.records import Manifest
 from bench.run import Run
 
@@ -24,19 +24,9 @@ def show_run(run_dir: Path, *, as_json: bool, as_csv: bool) -> None:
     if as_json:
         print_json(rows)
     elif as_csv:
-        _print_csv(rows)
+        write_rows(rows, sys.stdout)
     else:
         _print_rows(manifest, rows)
-
-
-def _print_csv(rows: Sequence[dict[str, Any]]) -> None:
-    names = [m.name for m in metrics.METRICS]
-    out = csv.writer(sys.stdout)
-    out.writerow(["key", "status", "reason", *names])
-    for row in rows:
-        values = [row["metrics"].get(name) for name in names]
-        cells = [" ".join(map(repr, v)) if isinstance(v, (list, tuple)) else v for v in values]
-        out.writerow([row["key"], row["outcome"]["status"], row["outcome"].get("reason"), *cells])
 
 
 def _print_rows(manifest: Manifest, rows: Sequence[dict[str, Any]]) -> None:
