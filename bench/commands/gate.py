@@ -145,6 +145,9 @@ def _check_flags(options: GateOptions) -> None:
 
 def _revisions(options: GateOptions, root: Path) -> tuple[Revision | None, Revision]:
     head = resolve(root, options.head, options.head_python or sys.executable)
+    if options.head != WORKING_TREE and resolve(root, WORKING_TREE, sys.executable).changes:
+        told = f"the working tree has changes that are not in {head.label}: they are not judged; --head . judges them"
+        stderr().print(told, markup=False, soft_wrap=True)
     if options.against is not None or options.save is not None:
         return None, head
     return resolve(root, options.base or WORKING_TREE, options.base_python or sys.executable), head

@@ -36,6 +36,15 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     folder: Path
 
 
+def not_gated(case: Case) -> str | None:
+    """Why neither the gate nor the fixture can run such a case: what would silently be run otherwise is refused."""
+    if case.cache_mode == "cold" or case.allocator != "pinned":
+        return "the gate pins the allocator and does not flush caches: cache_mode rotated or hot, allocator pinned"
+    if case.execution != "eager" or case.placement != "device" or case.tf32:
+        return "the gate runs steps eagerly, tables on their device, without tf32; give it a step of your own instead"
+    return None
+
+
 def suite_cases(suite: Sequence[str], base: Place | None, head: Place) -> tuple[SuiteCase, ...]:
     """Cases of both sides by name, in head's order, base's own last; without a base the head's stand for both.
 

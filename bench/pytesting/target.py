@@ -60,11 +60,15 @@ def _case(preset: str, axes: dict[str, Any]) -> Case:
 def _model(case: Case, llc_bytes: int) -> Target:
     """The same building, checking and rotation as the gate's."""
     from bench.gate.loading import from_model
+    from bench.gate.suite import not_gated
     from bench.running.case_inputs import num_batches
     from bench.running.request import Request
 
     if case.model is None:
         raise SpecError("case", case.code, "a case of a model; import a function of your own and give it itself")
+    refused = not_gated(case)
+    if refused:
+        raise SpecError("case", case.key(), refused)
     batches = num_batches(Request(case=case, limits=Limits(budget_s=INPUT_BUDGET_S), llc_bytes=llc_bytes))
     plain = {"case": msgspec.to_builtins(case), "num_threads": case.num_threads, "seed": case.seed}
     loaded = from_model(plain | {"num_batches": batches})
