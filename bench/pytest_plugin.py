@@ -40,15 +40,19 @@ class DlrmBenchmark:
         """Measure a preset's name (with axes), a Case, or a callable; returns the last output.
 
         inputs: what a callable is given in rotation, one per call. work: of one call, for bytes, FLOPs and the roof.
-        Raises SpecError for what cannot be measured; fails the test where the output holds NaN or exceeds its budget.
+        Fails the test for what cannot be measured, for NaN in the output, and where it exceeds its budget.
         """
         from bench.gate.loading import not_finite
         from bench.pytesting.asked import asked
         from bench.pytesting.target import target_of
+        from workloads.spec import SpecError
 
-        wanted = asked([mark.kwargs for mark in self._request.node.iter_markers("dlrm_bench")])
         machine = _machine(self._request.config)
-        target = target_of(what, inputs, work, axes, machine.llc_bytes("cpu"))
+        try:
+            wanted = asked([mark.kwargs for mark in self._request.node.iter_markers("dlrm_bench")])
+            target = target_of(what, inputs, work, axes, machine.llc_bytes("cpu"))
+        except SpecError as error:
+            pytest.fail(str(error), pytrace=False)
         if not_finite(target.once()):
             pytest.fail("the output holds NaN: a wrong result is never fast", pytrace=False)
         counters = _counters(target)
