@@ -265,7 +265,8 @@ def gate(
     json: Json = False,
 ) -> None:
     """Judge whether head is slower than base: counters exactly, times by a paired test with a known error rate."""
-    from bench.commands.gate import GateOptions, run_gate
+    from bench.commands.gate import run_gate
+    from bench.commands.gate_options import GateOptions
 
     options = GateOptions(
         suite=suite or [],

@@ -11,24 +11,23 @@ import msgspec
 
 from bench import store
 from bench.commands.gate_baseline import gate_baseline
+from bench.commands.gate_options import GateOptions, budget_s, check_flags, preset_of_flags
 from bench.commands.gate_plan import print_plan
-from bench.commands.gate_pytest import check_runner, pytest_arguments, pytest_cases
 from bench.commands.gate_setup import (
-    make_manifest,
     make_places,
-    preset_changes,
     require_same,
     side_checkout,
     skip_reasons,
 )
+from bench.commands.gate_suite import gate_manifest, read_suite
 from bench.commands.gate_tell import say_written, tell
 from bench.commands.output import stderr
-from bench.commands.sweep import duration_s, require_writable
+from bench.commands.sweep import require_writable
 from bench.errors import Exit, UsageError
-from bench.gate import counters, presets
+from bench.gate import counters
 from bench.gate.conclude import conclude
 from bench.gate.ledger import Ledger
-from bench.gate.log import MANIFEST, Counted, GateManifest, SideName, TestAsk, read_lines, read_manifest
+from bench.gate.log import MANIFEST, Counted, GateManifest, SideName, read_lines, read_manifest
 from bench.gate.progress import Progress
 from bench.gate.pytest_run import PytestRun
 from bench.gate.revisions import WORKING_TREE, Revision, checkouts, repository, resolve
@@ -36,47 +35,8 @@ from bench.gate.run import GateRun
 from bench.gate.sample_size import require_resolution
 from bench.gate.schedule import next_plan
 from bench.gate.side import SideLostError
-from bench.gate.suite import Place, SuiteCase, suite_cases
-from bench.records import Case
+from bench.gate.suite import Place
 from profiles.atomic_file import write_atomically
-from profiles.machine import Machine
-
-
-class GateOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """The flags of `gate`."""
-
-    suite: list[str]
-    base: str | None
-    head: str
-    base_python: str | None
-    head_python: str | None
-    preset: str
-    settings: list[str]
-    seed: int | None
-    budget: str | None
-    plan: bool
-    counters_only: bool
-    against: Path | None
-    save: Path | None
-    out: Path
-    resume: Path | None
-    baseline: str | None
-    baselines: Path
-    strict: bool
-    junit: Path | None
-    markdown: Path | None
-    as_json: bool
-    argv: tuple[str, ...]
-    runner: str
-    pytest_args: str
-
-
-class _Suite(msgspec.Struct, frozen=True):
-    """What is gated: cases of both sides, base's counters where a file stands for it, what pytest's markers ask."""
-
-    cases: tuple[SuiteCase, ...]
-    base_lines: tuple[Counted, ...]
-    tests: dict[str, TestAsk]
 
 
 def run_gate(options: GateOptions) -> int:
@@ -85,14 +45,14 @@ def run_gate(options: GateOptions) -> int:
         return _resume(options, options.resume)
     if options.baseline is not None:
         return _against_baseline(options, options.baseline)
-    _check_flags(options)
+    check_flags(options)
     folder = Path.cwd()
     root = repository(folder)
     base, head = _revisions(options, root)
-    preset = _preset(options)
+    preset = preset_of_flags(options)
     with checkouts(root, base, head) as (base_root, head_root):
         places = make_places(root, folder, base_root, head_root)
-        suite = _suite(options, places, root, {"base": base or head, "head": head})
+        suite = read_suite(options, places, root, {"base": base or head, "head": head})
         cases = suite.cases
         if not options.counters_only:
             require_resolution(preset, max(sum(c.same for c in cases), 1))
@@ -101,10 +61,10 @@ def run_gate(options: GateOptions) -> int:
         machine = identify()
         skipped = {} if options.runner == "pytest" else skip_reasons(cases, machine)
         if options.plan:
-            print_plan(cases, skipped, preset, _budget_s(options), as_json=options.as_json)
+            print_plan(cases, skipped, preset, budget_s(options), as_json=options.as_json)
             return Exit.OK
         require_writable(options.out)
-        manifest = _manifest(options, root, folder, (base or head, head), suite, preset, machine)
+        manifest = gate_manifest(options, root, folder, (base or head, head), suite, preset, machine)
         with store.machine_lock():
             run_dir = store.new_run_dir(options.out, "gate")
             # Ignored by git: a run inside the repository must not count as a change of the working tree.
@@ -120,27 +80,13 @@ def _against_baseline(options: GateOptions, name: str) -> int:
         name,
         [Path(s) for s in options.suite],
         options.baselines,
-        _preset(options),
+        preset_of_flags(options),
         strict=options.strict,
         as_json=options.as_json,
         junit=options.junit,
         markdown=options.markdown,
         argv=options.argv,
     )
-
-
-def _check_flags(options: GateOptions) -> None:
-    check_runner(options.runner, options.pytest_args, plan=options.plan)
-    if not options.suite:
-        raise UsageError("gate needs a SUITE: a sweep's name or file, or path.py:function (several may be given)")
-    for name, value in (("--against", options.against), ("--save", options.save)):
-        if value is not None and not options.counters_only:
-            raise UsageError(f"{name} is about counters; add --counters-only")
-    alone = options.against is not None or options.save is not None
-    if alone and options.base:
-        raise UsageError("--against and --save look at the head alone; leave --base out")
-    if not alone and not (options.base or options.base_python or options.head_python):
-        raise UsageError("gate compares two sides: give --base REV (and --head REV, . by default), or two interpreters")
 
 
 def _revisions(options: GateOptions, root: Path) -> tuple[Revision | None, Revision]:
@@ -151,57 +97,6 @@ def _revisions(options: GateOptions, root: Path) -> tuple[Revision | None, Revis
     if options.against is not None or options.save is not None:
         return None, head
     return resolve(root, options.base or WORKING_TREE, options.base_python or sys.executable), head
-
-
-def _preset(options: GateOptions) -> presets.Preset:
-    return presets.changed(presets.load(options.preset), preset_changes(options.settings))
-
-
-def _budget_s(options: GateOptions) -> float | None:
-    return duration_s(options.budget) if options.budget else None
-
-
-def _suite(
-    options: GateOptions, places: Mapping[SideName, Place], root: Path, revisions: Mapping[SideName, Revision]
-) -> _Suite:
-    if options.runner == "pytest":
-        cases, tests = pytest_cases(_pytest_args(options), places, revisions, root)
-    else:
-        cases, tests = suite_cases(options.suite, places.get("base"), places["head"]), {}
-    if options.against is None:
-        return _Suite(cases, (), tests)
-    stored = counters.read(options.against)
-    known = {c.name for c in cases}
-    ours = [msgspec.structs.replace(c, base=c.head if c.name in stored.cases else None) for c in cases]
-    gone = [SuiteCase(name=n, base=Case(code=n), head=None) for n in stored.cases if n not in known]
-    return _Suite((*ours, *gone), counters.as_base(stored), tests)
-
-
-def _pytest_args(options: GateOptions) -> tuple[str, ...]:
-    return pytest_arguments(options.suite, options.pytest_args) if options.runner == "pytest" else ()
-
-
-def _manifest(
-    options: GateOptions,
-    root: Path,
-    folder: Path,
-    revisions: tuple[Revision, Revision],
-    suite: _Suite,
-    preset: presets.Preset,
-    machine: Machine,
-) -> GateManifest:
-    made = make_manifest(
-        root, folder, revisions, suite.cases, preset, machine, suite=options.suite, seed=options.seed, argv=options.argv
-    )
-    return msgspec.structs.replace(
-        made,
-        budget_s=_budget_s(options),
-        counters_only=options.counters_only,
-        against=None if options.against is None else str(options.against),
-        runner="pytest" if options.runner == "pytest" else "steps",
-        pytest_args=_pytest_args(options),
-        tests=suite.tests,
-    )
 
 
 def _run(
