@@ -50,7 +50,7 @@ class DlrmBenchmark:
         machine = _machine(self._request.config)
         try:
             wanted = asked([mark.kwargs for mark in self._request.node.iter_markers("dlrm_bench")])
-            target = target_of(what, inputs, work, axes, machine.llc_bytes("cpu"))
+            target = target_of(what, inputs, work, axes, machine.llc_bytes)
         except SpecError as error:
             pytest.fail(str(error), pytrace=False)
         if not_finite(target.once()):

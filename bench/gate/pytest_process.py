@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -79,7 +80,8 @@ def run_pytest(checkout: Checkout, call: PytestCall, folder: Path, name: str) ->
             ) from None
     result = _told(told)
     if result is None or (code not in GOOD_CODES and not (code == COLLECTING_FAILED and result.errors)):
-        raise SideLostError(f"the {checkout.side} side's pytest ended with exit code {code}", _tail(log))
+        how = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
+        raise SideLostError(f"the {checkout.side} side's pytest ended {how}", _tail(log))
     return with_measured(result, measured) if measured.exists() else result
 
 

@@ -12,7 +12,7 @@ from bench.gate.ledger import CONTROLS
 from bench.gate.log import Blocks, Counted, EpochPlan, Failed, GateManifest, Line, SideName, TestAsk
 from bench.gate.pytest_process import PytestCall, PytestResult, measuring_tests, run_pytest
 from bench.gate.run import GateRun, Observer
-from bench.gate.side import Checkout
+from bench.gate.side import Checkout, SideLostError
 from bench.gate.suite import SuiteCase
 from bench.records import Case
 
@@ -66,10 +66,15 @@ class PytestRun(GateRun):
         """Every test once on every side, its counters where it uses our fixture."""
         call = PytestCall(arguments=self._manifest.pytest_args, count=True)
         for side, checkout in self._checkouts.items():
-            result = run_pytest(checkout, call, self._logs, f"{side}-0")
-            for case in self._manifest.cases:
-                if (case.base if side == "base" else case.head) is not None:
-                    emit(counted(case.name, side, result))
+            names = [c.name for c in self._manifest.cases if (c.base if side == "base" else c.head) is not None]
+            try:
+                result = run_pytest(checkout, call, self._logs, f"{side}-0")
+            except SideLostError as lost:
+                for name in names:
+                    emit(Counted(case=name, side=side, outcome="error", message=str(lost), detail=lost.log))
+                continue
+            for name in names:
+                emit(counted(name, side, result))
 
     def _run_epoch(self, plan: EpochPlan, emit: Emit) -> None:
         """Both sides' processes one after the other; a test that fails on one of them is told."""
@@ -79,7 +84,13 @@ class PytestRun(GateRun):
         with watched(steal, throttled):
             for side in sorted(SIDES, key=lambda s: s != plan.first):
                 name = f"{side}-{plan.epoch}"
-                found[side] = run_pytest(self._checkouts[side], self._call(plan, side), self._logs, name)
+                try:
+                    found[side] = run_pytest(self._checkouts[side], self._call(plan, side), self._logs, name)
+                except SideLostError as lost:
+                    for case in (c for c in plan.order if c not in CONTROLS):
+                        told = str(lost)
+                        emit(Failed(epoch=plan.epoch, case=case, side=side, message=told, detail=lost.log))
+                    return
         for case in plan.order:
             emit(_line(plan, case, found, steal[0], throttled[0]))
 

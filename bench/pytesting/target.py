@@ -28,9 +28,9 @@ class Target(NamedTuple):
 
 
 def target_of(
-    what: Any, inputs: Sequence[Any] | None, work: Work | None, axes: dict[str, Any], llc_bytes: int
+    what: Any, inputs: Sequence[Any] | None, work: Work | None, axes: dict[str, Any], llc_bytes: Callable[[str], int]
 ) -> Target:
-    """Build it. Raises SpecError for what means nothing, ValueError where a model's result is wrong."""
+    """Build it; llc_bytes: of a device. Raises SpecError for what means nothing, ValueError for a wrong result."""
     if isinstance(what, str):
         what = _case(what, axes)
     elif axes:
@@ -57,7 +57,7 @@ def _case(preset: str, axes: dict[str, Any]) -> Case:
     return make_case(preset, None, axes)
 
 
-def _model(case: Case, llc_bytes: int) -> Target:
+def _model(case: Case, llc_bytes: Callable[[str], int]) -> Target:
     """The same building, checking and rotation as the gate's."""
     from bench.gate.loading import from_model
     from bench.gate.suite import not_gated
@@ -69,7 +69,7 @@ def _model(case: Case, llc_bytes: int) -> Target:
     refused = not_gated(case)
     if refused:
         raise SpecError("case", case.key(), refused)
-    batches = num_batches(Request(case=case, limits=Limits(budget_s=INPUT_BUDGET_S), llc_bytes=llc_bytes))
+    batches = num_batches(Request(case=case, limits=Limits(budget_s=INPUT_BUDGET_S), llc_bytes=llc_bytes(case.device)))
     plain = {"case": msgspec.to_builtins(case), "num_threads": case.num_threads, "seed": case.seed}
     loaded = from_model(plain | {"num_batches": batches})
     if loaded.check is not None:

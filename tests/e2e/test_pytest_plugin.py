@@ -157,6 +157,14 @@ def test_a_file_that_one_side_cannot_import_is_an_error_with_its_traceback(repo:
     assert "import no_such_module" in case["detail"]
 
 
+def test_a_suite_that_dies_on_one_side_is_an_error_not_a_usage_error(repo: Cli) -> None:
+    edit(repo, "test_plain.py", "    return sum(range(n))", "    import os; os.kill(os.getpid(), 11)")
+    done = gate(repo, "test_plain.py", "--counters-only", "--json")
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert {c["status"] for c in told(done)["cases"]} == {"ERROR"}
+    assert "the head side's pytest ended by SIGSEGV" in told(done)["cases"][0]["reason"]["message"]
+
+
 @pytest.mark.slow
 def test_fresh_processes_alternate_and_a_gross_slow_down_is_found(repo: Cli) -> None:
     edit(repo, "test_plain.py", "benchmark(work, 20_000)", "benchmark(work, 2_000_000)")

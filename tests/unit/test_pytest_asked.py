@@ -25,6 +25,10 @@ WORK = Work(
 MACHINE = sample_records.machine()
 
 
+def no_cache(_: str) -> int:
+    return 0
+
+
 def test_the_closest_marker_counts() -> None:
     marks: list[dict[str, Any]] = [{"metric": "min"}, {"metric": "mean", "tolerance": 0.05, "budget": "10ms"}]
     assert asked(marks) == Asked(metric="min", tolerance_frac=0.05, budget_s=0.01)
@@ -52,7 +56,7 @@ def test_a_marker_that_means_nothing_is_told(given: dict[str, Any], words: str) 
 
 def test_inputs_are_given_in_rotation() -> None:
     seen: list[int] = []
-    target = target_of(seen.append, [1, 2, 3], None, {}, 0)
+    target = target_of(seen.append, [1, 2, 3], None, {}, no_cache)
     for _ in range(4):
         target.once()
     assert seen == [1, 2, 3, 1]
@@ -80,7 +84,7 @@ def test_the_device_is_waited_for_in_every_call(monkeypatch: pytest.MonkeyPatch)
     fake = types.SimpleNamespace(cuda=CudaTensor)
     monkeypatch.setitem(sys.modules, "torch", fake)  # type: ignore[arg-type]
     before = CudaTensor.waited
-    target = target_of(lambda: 1, None, None, {}, 0)
+    target = target_of(lambda: 1, None, None, {}, no_cache)
     assert [target.once(), target.once(), target.plain()] == [1, 1, 1]
     assert CudaTensor.waited == before + 2
 
@@ -99,12 +103,12 @@ def test_the_device_is_waited_for_in_every_call(monkeypatch: pytest.MonkeyPatch)
 )
 def test_what_cannot_be_measured_is_told(what: Any, more: dict[str, Any], words: str) -> None:
     with pytest.raises(SpecError, match=words):
-        target_of(what, more.get("inputs"), None, more.get("axes", {}), 0)
+        target_of(what, more.get("inputs"), None, more.get("axes", {}), no_cache)
 
 
 def test_fraction_of_roof_follows_from_work_and_ceilings_or_says_what_is_missing() -> None:
     """3.02 MB over a stream of 30.2 GB/s take 100 us at least; measured 200 us are half of the roof."""
-    target = target_of(lambda: 1, None, WORK, {}, 0)
+    target = target_of(lambda: 1, None, WORK, {}, no_cache)
     told = extra_info("t.py::a", target, Asked(tolerance_frac=0.05), MACHINE, 2e-4, {"counters": {}})
     assert told["fraction_of_roof"] == pytest.approx(0.5, rel=0.02)
     assert (told["flops"], told["bytes_compulsory"], told["lookups"]) == (1000, 3_020_000, 40.0)
@@ -112,7 +116,7 @@ def test_fraction_of_roof_follows_from_work_and_ceilings_or_says_what_is_missing
     bare = msgspec.structs.replace(MACHINE, ceilings={})
     for found, wanted in (
         (extra_info("t", target, Asked(), bare, 1.0, None), NO_CEILINGS),
-        (extra_info("t", target_of(len, [()], None, {}, 0), Asked(), MACHINE, 1.0, None), NO_WORK),
+        (extra_info("t", target_of(len, [()], None, {}, no_cache), Asked(), MACHINE, 1.0, None), NO_WORK),
         (extra_info("t", target, Asked(), MACHINE, None, None), "nothing was timed"),
     ):
         assert (found["fraction_of_roof"], found["fraction_of_roof_missing"]) == (None, wanted)
