@@ -14,6 +14,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from bench.cli_baseline import baseline_app
 from bench.errors import Exit, UsageError
 from profiles.trace.errors import TraceError
 from workloads.spec import SpecError
@@ -35,6 +36,7 @@ Set = Annotated[
 Run = Annotated[
     Path, typer.Argument(metavar="RUN", help="A run folder, below results/local unless --out said otherwise.")
 ]
+Baselines = Annotated[Path, typer.Option("--baselines", metavar="DIR", help="Where baselines are kept.")]
 Out = Annotated[Path, typer.Option("--out", help="Where the run folder is made.")]
 
 
@@ -249,6 +251,10 @@ def gate(
     resume: Annotated[
         Path | None, typer.Option("--resume", metavar="RUN", help="Complete this run, or judge it again.")
     ] = None,
+    baseline: Annotated[
+        str | None, typer.Option("--baseline", metavar="NAME", help="SUITE is finished sweep runs; judge them by this.")
+    ] = None,
+    baselines: Baselines = Path("results/baselines"),
     strict: Annotated[bool, typer.Option("--strict", help="Exit 5 where a case is inconclusive.")] = False,
     junit: Annotated[Path | None, typer.Option(metavar="FILE", help="Write JUnit XML here too.")] = None,
     markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="Write Markdown here too.")] = None,
@@ -271,6 +277,8 @@ def gate(
         counters_only=counters_only,
         against=against,
         save=save,
+        baseline=baseline,
+        baselines=baselines,
         out=out,
         resume=resume,
         strict=strict,
@@ -280,6 +288,9 @@ def gate(
         argv=tuple(sys.argv[1:]),
     )
     raise typer.Exit(run_gate(options))
+
+
+app.add_typer(baseline_app, name="baseline", help="Stored baselines of this machine, for gate --baseline NAME RUN.")
 
 
 @app.command()
@@ -299,7 +310,7 @@ def selftest(
         ),
     ],
     suite: Annotated[list[str] | None, typer.Argument(metavar="SUITE...", help="For the live ones.")] = None,
-    runs: Annotated[int, typer.Option(help="Gate runs of a live one.")] = 1,
+    runs: Annotated[int | None, typer.Option(help="Gate runs of a live one; 1 by default.")] = None,
     preset: Annotated[str, typer.Option(help="quick, default or rigorous.")] = "default",
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Change a field of the preset. Repeatable.")
@@ -308,6 +319,9 @@ def selftest(
     seed: Annotated[int, typer.Option(help="Seed of every random choice.")] = 0,
     out: Annotated[
         Path | None, typer.Option("--out", help="stats: write this JSON file too. Live: where the runs are kept.")
+    ] = None,
+    resume: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Go on with a live one that was stopped; --runs may be raised.")
     ] = None,
     json: Json = False,
 ) -> None:
@@ -323,6 +337,7 @@ def selftest(
         inject_frac=inject,
         seed=seed,
         out=out,
+        resume=resume,
         as_json=json,
     )
     raise typer.Exit(run_selftest(options))

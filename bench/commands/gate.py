@@ -10,8 +10,16 @@ from pathlib import Path
 import msgspec
 
 from bench import store
+from bench.commands.gate_baseline import gate_baseline
 from bench.commands.gate_plan import print_plan
-from bench.commands.gate_setup import make_manifest, make_places, preset_changes, side_checkout, skip_reasons
+from bench.commands.gate_setup import (
+    make_manifest,
+    make_places,
+    preset_changes,
+    require_same,
+    side_checkout,
+    skip_reasons,
+)
 from bench.commands.gate_tell import say_written, tell
 from bench.commands.output import stderr
 from bench.commands.sweep import duration_s, require_writable
@@ -50,6 +58,8 @@ class GateOptions(msgspec.Struct, frozen=True, kw_only=True):
     save: Path | None
     out: Path
     resume: Path | None
+    baseline: str | None
+    baselines: Path
     strict: bool
     junit: Path | None
     markdown: Path | None
@@ -61,6 +71,8 @@ def run_gate(options: GateOptions) -> int:
     """Run what the flags say; returns the exit code."""
     if options.resume is not None:
         return _resume(options, options.resume)
+    if options.baseline is not None:
+        return _against_baseline(options, options.baseline)
     _check_flags(options)
     folder = Path.cwd()
     root = repository(folder)
@@ -86,6 +98,22 @@ def run_gate(options: GateOptions) -> int:
             write_atomically(run_dir / ".gitignore", b"*\n")
             write_atomically(run_dir / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest), indent=1))
             return _run(options, run_dir, manifest, places, skipped, base_lines)
+
+
+def _against_baseline(options: GateOptions, name: str) -> int:
+    if options.base or options.counters_only or options.plan or options.budget:
+        raise UsageError("--baseline judges finished sweep runs: give their folders, and no --base, --plan or --budget")
+    return gate_baseline(
+        name,
+        [Path(s) for s in options.suite],
+        options.baselines,
+        _preset(options),
+        strict=options.strict,
+        as_json=options.as_json,
+        junit=options.junit,
+        markdown=options.markdown,
+        argv=options.argv,
+    )
 
 
 def _check_flags(options: GateOptions) -> None:
@@ -197,22 +225,9 @@ def _resume(options: GateOptions, run_dir: Path) -> int:
     from profiles.identify import identify
 
     machine, root = identify(), Path(manifest.repository)
-    _check_resumable(run_dir, manifest, machine, root)
+    require_same(run_dir, manifest, machine, root)
     base = None if manifest.against else manifest.base
     with checkouts(root, base, manifest.head) as (base_root, head_root), store.machine_lock():
         places = make_places(root, Path(manifest.folder), base_root, head_root)
         stored = counters.as_base(counters.read(Path(manifest.against))) if manifest.against else ()
         return _run(options, run_dir, manifest, places, skip_reasons(manifest.cases, machine), stored)
-
-
-def _check_resumable(run_dir: Path, manifest: GateManifest, machine: Machine, root: Path) -> None:
-    """Raises UsageError where new epochs would not belong to the old ones."""
-    differences = []
-    if machine.fingerprint.hash != manifest.machine_hash:
-        differences.append(f"the run was begun on another machine or with other software ({manifest.machine})")
-    for side in (manifest.base, manifest.head):
-        now_is = resolve(root, side.asked if side.asked == WORKING_TREE else side.commit, side.python)
-        if (now_is.commit, now_is.changes) != (side.commit, side.changes):
-            differences.append(f"{side.label} is not what it was when the run began")
-    if differences:
-        raise UsageError(f"{run_dir}: cannot be resumed: {'; '.join(differences)}; start a new run")
