@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import sys
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
 
-from bench.errors import Exit, UsageError
+from bench import interrupts
+from bench.errors import Exit, UsageError, machine_fault
 from profiles.trace.errors import TraceError
 from workloads.spec import SpecError
 
@@ -330,20 +330,22 @@ def selftest(
 
 def main() -> NoReturn:
     """Run the command line and exit with a documented code."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    interrupts.install()
     try:
         code = app(standalone_mode=False)
     except (SpecError, UsageError, TraceError) as error:
         _fail(str(error), Exit.USAGE)
     except typer.Exit as stop:
         sys.exit(stop.exit_code)
-    except KeyboardInterrupt:
-        _fail("stopped", Exit.INTERRUPTED)
+    except KeyboardInterrupt as stop:
+        _fail(str(stop) or "stopped", Exit.INTERRUPTED)
     except BrokenPipeError:
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(Exit.OK)
     except Exception as error:
+        if (told := machine_fault(error)) is not None:
+            _fail(told, Exit.USAGE)
         if not hasattr(error, "format_message"):
             raise
         _fail(_click_message(error), Exit.USAGE)
@@ -355,10 +357,6 @@ def _click_message(error: Exception) -> str:
     context = getattr(error, "ctx", None)
     where = f"{context.command_path}: " if context is not None else ""
     return where + str(error.format_message()) + " (see --help)"  # type: ignore[attr-defined]
-
-
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
 
 
 def _fail(message: str, code: Exit) -> NoReturn:

@@ -27,6 +27,7 @@ from profiles.machine import Machine
 
 ROOT = Path(__file__).parent.parent
 OTHER_LOAD_CPUS = 0.2
+NO_ROOM = ("No space left on device", "Read-only file system", "Disk quota exceeded")
 NO_MEMORY = ("MemoryError", "not enough memory", "can't allocate memory", "Cannot allocate memory")
 CODE_PACKAGES = ("bench", "workloads", "profiles")
 
@@ -144,10 +145,9 @@ class Runner:
     def __init__(self, run_dir: Path, manifest: Manifest, pool: Pool, observer: Observer) -> None:
         self._dir, self._manifest, self._pool, self._observer = run_dir, manifest, pool, observer
 
-    def run(self, planned: Sequence[Planned]) -> list[Record]:
-        """Run what has no record yet; returns all records of the run."""
-        done = store.read_records(self._dir)
-        keys = {record.key for record in done}
+    def run(self, planned: Sequence[Planned]) -> None:
+        """Run what has no record yet. Records are on disk when it returns, and none of them in memory."""
+        keys = store.recorded_keys(self._dir)
         with store.Appender(self._dir) as out:
             for number, case in enumerate(planned, 1):
                 if case.key in keys:
@@ -155,9 +155,7 @@ class Runner:
                 self._observer.started(number, len(planned), case)
                 record = self._skipped(case) if case.skip_reason else self._measured(case)
                 out.add(record)
-                done.append(record)
                 self._observer.ended(record)
-        return done
 
     def _skipped(self, planned: Planned) -> Record:
         return self._record(planned.case, Outcome(status="skipped", reason=planned.skip_reason), now())
@@ -172,6 +170,7 @@ class Runner:
         ):
             request = self._request(planned, scratch)
             ending = server.run("bench.running.harness:run_case", request, watch, self._manifest.limits.timeout_s)
+        require_room(ending, self._dir)
         if watch.result is None or ending.kind != "ok":
             return self._record(case, failure(ending, watch.phase), started_at)
         result = watch.result
@@ -232,6 +231,16 @@ def _with_load(measurement: Measurement, channels: tuple[Channel, ...], cpus: in
     if other_load_cpus(channels, cpus) <= OTHER_LOAD_CPUS:
         return measurement
     return msgspec.structs.replace(measurement, flags=(*measurement.flags, "other_load"))
+
+
+def require_room(ending: Ending, run_dir: Path) -> None:
+    """Raise UsageError where a worker found the disk full: that is no result of its case, which can be run later."""
+    found = next((words for words in NO_ROOM if words in (ending.reason or "")), None)
+    if ending.kind == "error" and found:
+        raise UsageError(
+            f"{run_dir}: a worker could not write ({ending.reason}); what was recorded is kept: make room here and in "
+            f"{tempfile.gettempdir()}, then go on with: dlrm-bench sweep --resume {run_dir}"
+        )
 
 
 def failure(ending: Ending, phase: str) -> Outcome:

@@ -22,6 +22,7 @@ from bench.gate.run import GateRun
 from bench.gate.sample_size import require_resolution
 from bench.gate.selftest_live import LiveReport, Run, live_report
 from bench.gate.suite import suite_cases
+from bench.machine_lock import machine_lock
 from profiles.atomic_file import write_atomically
 from workloads.spec import SpecError
 
@@ -50,7 +51,7 @@ def run_live(options: LiveOptions) -> int:
     home = store.new_run_dir(options.out, f"selftest-{options.kind}")
     write_atomically(home / ".gitignore", b"*\n")
     inject_frac = options.inject_frac if options.kind == "power" else 0.0
-    with store.machine_lock(), contextlib.ExitStack() as stack:
+    with machine_lock(), contextlib.ExitStack() as stack:
         told = _disturb(stack) if options.kind == "hostile" else []
         runs = _runs(options, home, inject_frac)
     report = live_report(options.kind, runs, inject_frac, told)
