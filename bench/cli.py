@@ -15,6 +15,7 @@ import typer
 
 from bench import interrupts
 from bench.errors import Exit, UsageError, machine_fault
+from bench.terminal import printable
 from profiles.trace.errors import TraceError
 from workloads.spec import SpecError
 
@@ -360,5 +361,5 @@ def _click_message(error: Exception) -> str:
 
 
 def _fail(message: str, code: Exit) -> NoReturn:
-    print(f"error: {message}" if code is Exit.USAGE else message, file=sys.stderr)
+    print(printable(f"error: {message}" if code is Exit.USAGE else message), file=sys.stderr)
     sys.exit(code)

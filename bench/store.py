@@ -8,18 +8,19 @@ starts. What a kill left of a last line has no newline: readers leave it out, an
 from __future__ import annotations
 
 import datetime
+import fcntl
 import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-import filelock
 import msgspec
 
 from bench import schemas
 from bench.errors import SchemaError, UsageError
 from bench.records import Manifest, QualityTrial, Record
+from bench.run_files import open_own
 from bench.schemas import Head, Schema
 from bench.sealing import is_whole, seal
 from profiles.atomic_file import write_atomically
@@ -28,7 +29,6 @@ MANIFEST = "run.json"
 RECORDS = "records.jsonl"
 TRIALS = "quality.jsonl"
 TRACES = "traces"
-LOCK = ".lock"
 TORN = ".torn"
 CHUNK_BYTES = 1 << 20
 
@@ -69,7 +69,8 @@ def read_manifest(run_dir: Path) -> Manifest:
     """Read run.json. Raises UsageError where there is none, SchemaError where it cannot be read."""
     path = run_dir / MANIFEST
     try:
-        data = path.read_bytes()
+        with os.fdopen(open_own(path, os.O_RDONLY), "rb") as file:
+            data = file.read()
     except FileNotFoundError:
         raise UsageError(f"{run_dir}: no {MANIFEST} here; give the folder of a run (see results/local)") from None
     except OSError as error:
@@ -112,7 +113,7 @@ def _checked(path: Path, schema: Schema) -> Iterator[_Checked]:
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
     """Numbers and lines of a file; none where it does not exist, and not a torn one at its end."""
     try:
-        with path.open("rb") as file:
+        with os.fdopen(open_own(path, os.O_RDONLY), "rb") as file:
             for number, line in enumerate(file, 1):
                 if line.endswith(b"\n") or is_whole(line):
                     yield number, line.rstrip(b"\n")
@@ -128,19 +129,16 @@ class Appender:
 
     def __init__(self, run_dir: Path, name: str = RECORDS) -> None:
         self._path = run_dir / name
-        self._lock = filelock.FileLock(run_dir / LOCK)
         self._fd = -1
 
     def __enter__(self) -> Appender:
         try:
-            self._lock.acquire(timeout=0)
-        except filelock.Timeout:
-            raise UsageError(f"{self._path.parent}: another dlrm-bench is writing to this run") from None
-        except OSError as error:
-            raise self._unwritable(error) from None
-        try:
-            self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+            self._fd = open_own(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._mend_the_end()
+        except BlockingIOError:
+            self.__exit__()
+            raise UsageError(f"{self._path.parent}: another dlrm-bench is writing to this run") from None
         except OSError as error:
             self.__exit__()
             raise self._unwritable(error) from None
@@ -156,8 +154,9 @@ class Appender:
         if is_whole(rest):
             _write_all(self._fd, b"\n")
             return
-        with self._path.with_name(self._path.name + TORN).open("ab") as aside:
-            aside.write(rest + b"\n")
+        aside = open_own(self._path.with_name(self._path.name + TORN), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        with os.fdopen(aside, "wb") as file:
+            file.write(rest + b"\n")
         os.truncate(self._fd, end)
 
     def add(self, record: Record | QualityTrial) -> None:
@@ -177,7 +176,6 @@ class Appender:
     def __exit__(self, *_: object) -> None:
         if self._fd >= 0:
             os.close(self._fd)
-        self._lock.release()
 
 
 def _write_all(fd: int, data: bytes) -> None:

@@ -23,6 +23,7 @@ from bench.study.running import PlannedTrial, TrialRunner, plan_trials
 from bench.study.spec import Quality, trials
 from bench.sweep import Runner, check_resumable, new_manifest
 from bench.sweep_spec import cases, load_sweep, override, parse_flag
+from bench.terminal import printable
 from profiles.machine import Machine
 from workloads.spec import SpecError
 
@@ -154,7 +155,7 @@ def _tell(
     ends = [(r.key, r.outcome) for r in records] + [(t.key, t.outcome) for t in learned]
     for key, outcome in ends:
         if outcome.status == "failed":
-            console.print(f"failed: {key}: {outcome.reason}", markup=False, soft_wrap=True)
+            console.print(printable(f"failed: {key}: {outcome.reason}"), markup=False, soft_wrap=True)
     console.print(", ".join(f"{n} {status}" for status, n in counts.items()))
     if learned:
         console.print("trials: " + ", ".join(f"{n} {status}" for status, n in trial_counts.items()))
