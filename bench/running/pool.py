@@ -85,14 +85,14 @@ class ForkServer:
         oom_before = oom_kills()
         pid = _receive(control, Forked, START_TIMEOUT_S).pid
         try:
-            timed_out = not _pump(results, control, on_event, time.monotonic() + timeout_s)
+            overdue = _pump(results, control, on_event, timeout_s)
         except BaseException:
             self._kill(control, pid)
             raise
-        if timed_out:
+        if overdue:
             _kill_group(pid)
         ended = _receive(control, Ended, REAP_TIMEOUT_S)
-        return _ending(ended, timed_out, timeout_s, oom_kills() > oom_before, _tail(log))
+        return _ending(ended, overdue, oom_kills() > oom_before, _tail(log))
 
     def _kill(self, control: socket.socket, pid: int) -> None:
         _kill_group(pid)
@@ -177,27 +177,29 @@ def _receive(control: socket.socket, kind: Any, timeout_s: float) -> Any:
     return reply
 
 
-def _pump(results: BinaryIO, control: socket.socket, on_event: EventHandler, deadline: float) -> bool:
-    """Hand events on until the server has something to say; False where the deadline came first.
+def _pump(results: BinaryIO, control: socket.socket, on_event: EventHandler, timeout_s: float) -> str | None:
+    """Hand events on until the server has something to say; why the worker must be killed where it has not in time.
 
-    Not until the results' end is closed: what a worker started may hold it open, and a worker may close it and stay.
+    The end of the results is not the worker's: what it started may hold them open, and it may close them and stay.
     """
     buffer, sources = b"", [results, control]
+    deadline, reason = time.monotonic() + timeout_s, f"no end after {timeout_s:g} s"
     while control.fileno() >= 0:
         left = deadline - time.monotonic()
         ready = select.select(sources, [], [], max(left, 0))[0]
         if left <= 0 or not ready:
-            return False
+            return reason
         if results not in ready:
-            return True
+            return None
         data = results.read(1 << 20)
         if not data:
-            sources = [control]
+            sources, reason = [control], f"it closed its results and did not end within {REAP_TIMEOUT_S:g} s"
+            deadline = min(deadline, time.monotonic() + REAP_TIMEOUT_S)
         *lines, buffer = (buffer + data).split(b"\n")
         for line in lines:
             event = msgspec.json.decode(line)
             on_event(event["kind"], event["body"])
-    return True
+    return None
 
 
 def _kill_group(pid: int) -> None:
@@ -212,11 +214,11 @@ def _tail(log: BinaryIO) -> str:
     return log.read().decode(errors="replace").strip()
 
 
-def _ending(ended: Ended, timed_out: bool, timeout_s: float, oom: bool, log: str) -> Ending:
+def _ending(ended: Ended, overdue: str | None, oom: bool, log: str) -> Ending:
     name = signal.Signals(ended.signal).name if ended.signal else None
     kind, reason = _kind(ended, name, oom, log)
-    if timed_out:
-        kind, reason = "timeout", f"no end after {timeout_s:g} s; killed"
+    if overdue:
+        kind, reason = "timeout", f"{overdue}; killed"
     return Ending(kind=kind, reason=reason, signal=name, log=log, peak_rss_bytes=ended.peak_rss_bytes)
 
 
