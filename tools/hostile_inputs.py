@@ -41,6 +41,18 @@ WORDS = (
     *("mean", "sum", "dlrm", "fm", "mf", "poly2", "dcnv2", "dot", "adam", "../../etc/passwd", "\u202e", "a,b", "{}"),
     *("[1", "x" * 300, "<script>", "[/red]", "\x1b]0;x\x07"),
 )
+SOUND = {
+    "batch_size": ("1", "64"),
+    "dim": ("4", "8", "16"),
+    "num_rows": ("10", "1000"),
+    "seed": ("0", "3"),
+    "backend": ("bag", "fused_bag", "tbe"),
+    "phase": ("forward", "train_step"),
+    "dtype": ("float32", "bfloat16"),
+    "indices": ("uniform", "zipf"),
+    "cache_mode": ("hot", "cold"),
+}
+"""Values that these axes can have, so that not everything ends at its first flag."""
 NOISE = (
     *(b"", b"\x00", b"}", b'"', b"-", b"9" * 30, b"[[grid]]", b"null", b"NaN", b"{", b"\n", b"\r", b"1e999", b"[" * 50),
     *("é".encode(), b"\xff"),
@@ -150,15 +162,24 @@ def changed(plain: Any, chance: random.Random) -> Any:
     return chance.choice(VALUES)
 
 
-def flag(chance: random.Random) -> str:
-    """NAME=VALUES, mostly of known names."""
+def setting(chance: random.Random) -> tuple[str, str]:
+    """A name and a value for it: sound ones, or a known name with any value, or anything."""
+    if chance.random() < 0.7:
+        name = chance.choice(list(SOUND))
+        return name, chance.choice(SOUND[name])
     name = chance.choice((*AXES, *AXES, *LIMIT_FIELDS, "rowz", "", "name"))
-    return f"{name}={','.join(chance.choice((*NUMBERS, *WORDS)) for _ in range(chance.randint(1, 2)))}"
+    return name, chance.choice((*NUMBERS, *WORDS))
+
+
+def flag(chance: random.Random) -> str:
+    """NAME=VALUES."""
+    name, value = setting(chance)
+    return f"{name}={value}" if chance.random() < 0.8 else f"{name}={value},{setting(chance)[1]}"
 
 
 def command_line(home: Path, chance: random.Random) -> Example:
     """describe or sweep --plan of a preset, with flags of all kinds."""
-    preset = chance.choice((*presets.names(), "papr", "../x", ""))
+    preset = chance.choice((*presets.names(), *presets.names(), "papr", "../x", ""))
     axes = [word for _ in range(chance.randint(0, 3)) for word in ("--axis", flag(chance))]
     if chance.random() < 0.5:
         return Example("command line", ("describe", preset, *axes, "--json"))
@@ -171,21 +192,23 @@ def command_line(home: Path, chance: random.Random) -> Example:
 def generated_sweep(home: Path, chance: random.Random) -> Example:
     """A sweep file made from parts that a sweep file has, in any combination and with any value."""
 
-    def value() -> str:
-        word = chance.choice((*NUMBERS, *WORDS))
-        plain = word if chance.random() < 0.5 else json.dumps(word)
-        return plain if chance.random() < 0.6 else f"[{plain}, {json.dumps(chance.choice(WORDS))}]"
+    def line(listed: bool) -> str:
+        name, value = setting(chance)
+        plain = value if value.lstrip("-").isdigit() or chance.random() < 0.2 else json.dumps(value)
+        return f"{name or 'x'} = [{plain}]" if listed else f"{name or 'x'} = {plain}"
 
-    def table(head: str, names: tuple[str, ...]) -> str:
-        lines = [f"{chance.choice(names)} = {value()}" for _ in range(chance.randint(0, 4))]
+    def table(head: str, *, listed: bool = False) -> str:
+        lines = [line(listed) for _ in range(chance.randint(0, 3))]
         return "\n".join([head, *lines])
 
-    parts = [table("[limits]", tuple(LIMIT_FIELDS))] if chance.random() < 0.4 else []
-    for _ in range(chance.randint(0, 2)):
+    parts = [table("[limits]")] if chance.random() < 0.1 else []
+    for _ in range(chance.randint(1, 2)):
         parts += [f'[[grid]]\npreset = "{chance.choice(("tiny", "tiny", "paper", "x"))}"']
-        parts += [table("[grid.axes]", tuple(AXES))] if chance.random() < 0.7 else []
-        parts += [table("[grid.set]", tuple(AXES))] if chance.random() < 0.4 else []
-    parts += [table("[quality]", ("logs", "seeds", "training", "comparison"))] if chance.random() < 0.3 else []
+        parts += [table("[grid.axes]", listed=chance.random() < 0.9)] if chance.random() < 0.7 else []
+        parts += [table("[grid.set]")] if chance.random() < 0.4 else []
+    parts += (
+        [table(chance.choice(("[quality]", "[quality.training]", "[grid]", "[x")))] if chance.random() < 0.1 else []
+    )
     file = home / "made.toml"
     file.write_text("\n".join(parts) + "\n", encoding="utf-8")
     return Example("generated sweep file", ("sweep", str(file), "--plan", "--json"))
