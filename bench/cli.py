@@ -361,5 +361,6 @@ def _click_message(error: Exception) -> str:
 
 
 def _fail(message: str, code: Exit) -> NoReturn:
-    print(printable(f"error: {message}" if code is Exit.USAGE else message), file=sys.stderr)
+    with contextlib.suppress(OSError):  # nobody may read any more
+        print(printable(f"error: {message}" if code is Exit.USAGE else message), file=sys.stderr, flush=True)
     sys.exit(code)

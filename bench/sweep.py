@@ -21,6 +21,7 @@ from bench.records import SCHEMA_VERSION, Case, Channel, Limits, Manifest, Measu
 from bench.running.environment import environment_of
 from bench.running.pool import Ending, Pool
 from bench.running.request import Request
+from bench.running.scratch import remove_leftovers, scratch
 from bench.running.watching import Watch, other_load_cpus
 from bench.study.spec import Quality
 from profiles.machine import Machine
@@ -120,15 +121,18 @@ def now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
-def check_resumable(run_dir: Path, manifest: Manifest, machine: Machine) -> None:
-    """Raises UsageError with every difference that makes this run's records not comparable with new ones."""
+def check_resumable(run_dir: Path, manifest: Manifest, machine: Machine) -> list[str]:
+    """What else changed about the machine since the run began, in words.
+
+    Raises UsageError with every difference that makes this run's records not comparable with new ones.
+    """
     from profiles.fingerprint import fingerprint_diff
 
-    differences = [
-        f"machine {field}: the run has {old!r}, this machine {new!r}"
+    found = [
+        (field, f"machine {field}: the run has {old!r}, this machine {new!r}")
         for field, old, new in fingerprint_diff(manifest.machine.fingerprint, machine.fingerprint)
-        if field.startswith("hard.")
     ]
+    differences = [told for field, told in found if field.startswith("hard.")]
     if manifest.code_digest != code_digest():
         differences.append(f"code: the run was made by {manifest.commit or manifest.code_digest}, this is {commit()}")
     if differences:
@@ -137,6 +141,7 @@ def check_resumable(run_dir: Path, manifest: Manifest, machine: Machine) -> None
             f"{run_dir}: cannot be resumed here, its records would not be comparable:\n  {listed}\n"
             "Start a new run instead, or resume with the program and on the machine that began it."
         )
+    return [told for _, told in found]
 
 
 class Runner:
@@ -147,6 +152,7 @@ class Runner:
 
     def run(self, planned: Sequence[Planned]) -> None:
         """Run what has no record yet. Records are on disk when it returns, and none of them in memory."""
+        remove_leftovers()
         keys = store.recorded_keys(self._dir)
         with store.Appender(self._dir) as out:
             for number, case in enumerate(planned, 1):
@@ -163,12 +169,11 @@ class Runner:
     def _measured(self, planned: Planned) -> Record:
         case, started_at = planned.case, now()
         server = self._pool.server(environment_of(case))
-        # Compiler caches of the case; removed here, since a killed worker cannot.
         with (
-            tempfile.TemporaryDirectory(prefix="dlrm-bench-") as scratch,
+            scratch() as folder,
             Watch(case.device, self._observer.phase, self._manifest.machine.pci(case.device)) as watch,
         ):
-            request = self._request(planned, scratch)
+            request = self._request(planned, folder)
             ending = server.run("bench.running.harness:run_case", request, watch, self._manifest.limits.timeout_s)
         require_room(ending, self._dir)
         if watch.result is None or ending.kind != "ok":

@@ -82,7 +82,8 @@ def _resume(options: SweepOptions, run_dir: Path) -> int:
 
     manifest = store.read_manifest(run_dir)
     machine = identify()
-    check_resumable(run_dir, manifest, machine)
+    for changed in check_resumable(run_dir, manifest, machine):
+        stderr().print(printable(f"note: {changed}"), markup=False, soft_wrap=True)
     _require_same_files(run_dir, manifest)
     planned = plan(manifest.cases, manifest.limits, surroundings(machine))
     learning = _plan_quality(manifest.quality)
@@ -130,10 +131,10 @@ def _run(
 
 @contextlib.contextmanager
 def _going_on(told: str) -> Iterator[None]:
-    """Where the user or the machine (a full disk, ...) stops what is done inside, say how to go on."""
+    """Where the user, a closed terminal or the machine (a full disk) stops what is done inside, say how to go on."""
     try:
         yield
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, BrokenPipeError):
         raise KeyboardInterrupt(f"\nstopped; {told}") from None
     except OSError as error:
         fault = machine_fault(error)

@@ -141,6 +141,30 @@ def test_an_edited_line_is_named_by_every_verb_and_its_case_measured_again_once_
     assert outcomes(run)["quick"]["status"] == "ok"
 
 
+def test_a_closed_pipe_stops_a_sweep_like_ctrl_c(cli: Cli) -> None:
+    write_sweep(cli.folder, TINY_12)
+    process = cli.start("sweep", "mine.toml")
+    assert process.stderr is not None
+    process.stderr.readline()
+    process.stderr.close()
+    assert process.wait(timeout=120) == 130
+    resumed(cli, run_folder(cli.folder))
+
+
+def test_folders_of_killed_programs_are_removed_and_no_others(cli: Cli, tmp_path: Path) -> None:
+    shutil.copy(STEPS, cli.folder)
+    write_sweep(cli.folder, QUICK)
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    for name in (f"dlrm-bench-{ended.pid}-ab", f"dlrm-bench-{os.getpid()}-ab", "dlrm-bench-ab", "mine"):
+        (temporary / name / "deep").mkdir(parents=True)
+    own = Cli(cli.folder, cli.environment | {"TMPDIR": str(temporary)})
+    assert own("sweep", "mine.toml").returncode == 0
+    assert {p.name for p in temporary.iterdir()} == {f"dlrm-bench-{os.getpid()}-ab", "dlrm-bench-ab", "mine"}
+
+
 JUMPS = r"""
 #define _GNU_SOURCE
 #include <dlfcn.h>
