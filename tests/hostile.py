@@ -16,6 +16,7 @@ from tests.traces import call, event, mark, work
 
 MARKUP = "\"'></script></style><script>window.hacked=1</script><img src=x onerror=window.hacked=1>"
 HOSTILE = MARKUP + "<a href=javascript:window.hacked=1>{{7*7}}</a>[/red]\x1b]0;owned\x07"
+SCRIPT_PATH = "javascript:window.hacked=1"
 
 _Kind = TypeVar("_Kind")
 
@@ -72,9 +73,11 @@ def hostile_run(folder: Path) -> int:
         for place, record in enumerate(found):
             bad, texts = poisoned(record)
             if bad.trace is not None:
-                path = record.trace.path if place == 0 else f"../outside{place}.pt.trace.json.gz"  # type: ignore[union-attr]
+                paths = (record.trace.path, SCRIPT_PATH)  # type: ignore[union-attr]
+                path = paths[place] if place < len(paths) else f"../outside{place}.pt.trace.json.gz"
                 bad = msgspec.structs.replace(bad, trace=msgspec.structs.replace(bad.trace, path=path))
             out.add(msgspec.structs.replace(bad, key=f"{bad.key} {place}"))
             number += texts
+    (folder / SCRIPT_PATH).write_text("no trace")
     (folder / found[0].trace.path).write_bytes(gzip.compress(trace_text()))  # type: ignore[union-attr]
     return number
