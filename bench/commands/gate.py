@@ -35,6 +35,7 @@ from bench.gate.sample_size import require_resolution
 from bench.gate.schedule import next_plan
 from bench.gate.side import SideLostError
 from bench.gate.suite import Place, SuiteCase, suite_cases
+from bench.machine_lock import machine_lock
 from bench.records import Case
 from profiles.atomic_file import write_atomically
 from profiles.machine import Machine
@@ -92,7 +93,7 @@ def run_gate(options: GateOptions) -> int:
             return Exit.OK
         require_writable(options.out)
         manifest = _manifest(options, root, folder, (base or head, head), cases, preset, machine)
-        with store.machine_lock():
+        with machine_lock():
             run_dir = store.new_run_dir(options.out, "gate")
             # Ignored by git: a run inside the repository must not count as a change of the working tree.
             write_atomically(run_dir / ".gitignore", b"*\n")
@@ -227,7 +228,7 @@ def _resume(options: GateOptions, run_dir: Path) -> int:
     machine, root = identify(), Path(manifest.repository)
     require_same(run_dir, manifest, machine, root)
     base = None if manifest.against else manifest.base
-    with checkouts(root, base, manifest.head) as (base_root, head_root), store.machine_lock():
+    with checkouts(root, base, manifest.head) as (base_root, head_root), machine_lock():
         places = make_places(root, Path(manifest.folder), base_root, head_root)
         stored = counters.as_base(counters.read(Path(manifest.against))) if manifest.against else ()
         return _run(options, run_dir, manifest, places, skip_reasons(manifest.cases, machine), stored)

@@ -63,7 +63,7 @@ def make_report(run_dirs: Sequence[Path], out: Path | None) -> None:
     if out is None and len(run_dirs) == 1:
         write_pages(run_dirs[0], found.records, found.machine)
     path = write_report(out or run_dirs[0] / "report.html", found.manifest, found.records, trials=found.trials)
-    stderr().print(f"report: {path}")
+    stderr().print(f"report: {path}", markup=False, soft_wrap=True)
 
 
 def _merged(run_dirs: Sequence[Path]) -> Run:
