@@ -290,6 +290,13 @@ METRICS: tuple[Metric, ...] = (
         "minor page faults per timed step",
     ),
     Metric(
+        "kernel_time_frac",
+        "fraction",
+        "lower",
+        _measured(lambda m: m.system_s / (m.user_s + m.system_s) if m.user_s + m.system_s > 0 else None),
+        "share of the process's CPU time during the repeats that the kernel spent for it; page faults, mostly",
+    ),
+    Metric(
         "involuntary_switches_per_s",
         "switches/s",
         "lower",

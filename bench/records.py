@@ -254,8 +254,10 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
     of each repeat relative to the first, which began at origin_s on the host's monotonic clock (telemetry shares it).
     first_call_s: the first call of the step ever, compiling included where it is compiled. compile_s: every call that
     compiled something, or warm-up and capture of a CUDA graph; None for eager.
+    user_s, system_s: CPU time of the process during the repeats, its own code and the kernel's for it.
     stopped_by: precision, time_budget or max_repeats. flags: what limits trust, as code words (not_steady,
-    imprecise, page_faults, bimodal, host_bound, other_load, graph_breaks, recompiled).
+    imprecise, page_faults, bimodal, outliers, host_bound, small_pages, huge_pages, other_load, graph_breaks,
+    recompiled).
     """
 
     times_s: tuple[float, ...]
@@ -272,6 +274,8 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
     event_times_s: tuple[float, ...] = ()
     minor_faults: int = 0
     major_faults: int = 0
+    user_s: float = 0.0
+    system_s: float = 0.0
     involuntary_switches: int = 0
     peak_rss_bytes: int = 0
     device_peak_bytes: int | None = None
@@ -377,7 +381,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """How long and how precisely each case is measured."""
 
     precision_frac: float = 0.02
-    min_repeats: int = 6
+    min_repeats: int = 12
     max_repeats: int = 200
     budget_s: float = 2.0
     min_repeat_s: float = 0.05

@@ -11,7 +11,6 @@ import ctypes
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from glob import glob
 from pathlib import Path
 from typing import Any
 
@@ -70,10 +69,8 @@ def allocator_library(environ: Mapping[str, str]) -> str:
 def find_library(name: str, folders: Sequence[str] = ()) -> Path | None:
     """The shared library of 'jemalloc' or 'tcmalloc' in the usual folders and the interpreter's own, or None."""
     places = folders or (*_FOLDERS, f"{sys.prefix}/lib")
-    found = (
-        Path(path) for pattern in _FILES[name] for place in places for path in sorted(glob(f"{place}/{pattern}"))
-    )
-    return next(found, None)
+    patterns = [f"{place.lstrip('/')}/{file}" for file in _FILES[name] for place in places]
+    return next((path for pattern in patterns for path in sorted(Path("/").glob(pattern))), None)
 
 
 def missing_library(name: str, folders: Sequence[str] = ()) -> str | None:

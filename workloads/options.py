@@ -45,5 +45,6 @@ def _inference_refusal(backend: str, device: str, phase: str) -> SpecError | Non
     if is_training(phase):
         return SpecError("inference_mode", True, "a train step needs gradients; use phase = 'forward'")
     if backend == "tbe" and device == "cpu":
-        return SpecError("inference_mode", True, "FBGEMM's CPU training operators refuse it; try 'tbe_int' or 'fused_bag'")
+        told = "FBGEMM's CPU training operators refuse it; try 'tbe_int' or 'fused_bag'"
+        return SpecError("inference_mode", True, told)
     return None

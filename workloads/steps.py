@@ -168,7 +168,7 @@ def make_step(bundle: ModelBundle, phase: str | None = None, model: Callee | Non
     """The step that is timed: prepared batch -> output (forward) or loss (train_step; the pooled rows where the
     model is embedding-only). `model` stands in for the bundle's, compiled for example.
 
-    forward runs under no_grad (FBGEMM's CPU training operators refuse inference_mode, which is a setting). A train step is zero_grad, forward,
+    forward runs under no_grad, or inference_mode where the bundle says so. A train step is zero_grad, forward,
     binary cross-entropy with logits, backward, SGD. The embedding-only model has no loss: its backward starts from
     a gradient of ones, as for the sum of its output. Raises SpecError where a bundle built for forward is to train.
     """

@@ -23,8 +23,8 @@ from bench.running.clocks import Clock, CudaClock, HostClock, Step
 from bench.running.forkserver import Emit
 from bench.running.measuring import measure
 from bench.running.own_code import load_function
-from bench.running.request import Request, Result
 from bench.running.reading_back import not_in_force, read_settings, setting_flags
+from bench.running.request import Request, Result
 from bench.running.settings import apply_settings, gc_off
 from bench.running.tracing import trace_case
 from workloads import executions

@@ -105,7 +105,9 @@ def not_in_force(case: Case, found: Settings) -> list[str]:
             "bounds_check": (case.bounds_check, found.bounds_check or "none"),
             "inference_mode": (case.inference_mode, found.inference_mode),
         }
-    told = [f"{name} {asked!r} was asked, {real!r} is in force" for name, (asked, real) in wanted.items() if asked != real]
+    told = [
+        f"{name} {asked!r} was asked, {real!r} is in force" for name, (asked, real) in wanted.items() if asked != real
+    ]
     return told + _waiting(case, found)
 
 
