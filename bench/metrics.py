@@ -360,6 +360,27 @@ METRICS: tuple[Metric, ...] = (
 )
 BY_NAME = {metric.name: metric for metric in METRICS}
 
+MODELLED = frozenset(
+    {
+        "logical_bytes_per_s",
+        "algorithmic_bytes_per_s",
+        "compulsory_bytes_per_s",
+        "embedding_logical_bytes_per_s",
+        "embedding_compulsory_bytes_per_s",
+        "flops_per_s",
+        "arithmetic_intensity",
+        "roof_step_s",
+        "fraction_of_roof",
+        "embedding_fraction_of_roof",
+    }
+)
+"""Metrics that hold counted bytes or FLOPs (docs/method/work.md); every other one is measured or a fact of the case."""
+
+
+def basis(name: str) -> Literal["measured", "modelled"]:
+    """Whether a metric rests on measurement alone or on a model of the work too."""
+    return "modelled" if name in MODELLED else "measured"
+
 
 def value(record: Record, machine: Machine, name: str) -> float | None:
     """One plain metric of a record; None where it was not measurable, not finite, or the case did not run well."""

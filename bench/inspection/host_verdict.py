@@ -65,7 +65,7 @@ def _uneven_case(allocator: str) -> tuple[str, str]:
     told = "Calls of one operator with equal shapes take very different times"
     if allocator in KEEPS_MEMORY:
         return "uneven", (
-            f"{told}, and the allocator ({allocator}) keeps what is freed, so that temporaries are not faulted in again: "
+            f"{told}, and the allocator ({allocator}) keeps what is freed, so temporaries are not faulted in again: "
             "look for other load, idle threads or inputs of unlike locality; with each as fast as its fastest call"
         )
     return "allocation-heavy", (

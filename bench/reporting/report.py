@@ -14,14 +14,15 @@ from typing import NamedTuple
 
 from bench import metrics, sections
 from bench.records import Manifest, QualityTrial, Record
+from bench.reporting.case_trust import trust, trust_summary
 from bench.reporting.cases import (
     SHOWN,
     CaseRow,
     Column,
     Ended,
     Fact,
-    about,
     case_row,
+    columns,
     ended_row,
     facts,
     flag_notes,
@@ -118,8 +119,8 @@ def build_report(
         machine=tuple(machine_rows(machine)),
         ceilings=tuple(ceiling_rows(machine)),
         ceiling_summary=ceiling_summary(machine),
-        trust=(*machine.trust, *flag_notes(found)),
-        columns=(Column("Case", "the axes that vary in this run"), *(Column(t, about(n)) for n, t in SHOWN)),
+        trust=(*_trust_lines(found, machine), *machine.trust, *flag_notes(found)),
+        columns=columns(),
         rows=tuple(case_row(r, machine, names, traces) for r in found),
         ended=tuple(ended_row(r, names) for r in records if r.outcome.status != "ok"),
         conventions=CONVENTIONS,
@@ -127,6 +128,11 @@ def build_report(
         provenance=f"dlrm-bench {manifest.version}, commit {manifest.commit or 'unknown'}, "
         f"machine {machine.fingerprint.hash}",
     )
+
+
+def _trust_lines(found: Sequence[Record], machine: Machine) -> list[str]:
+    levels = [t for r in found if (t := trust(r, machine))]
+    return [f"Trust in the cases measured: {trust_summary(levels)}."] if levels else []
 
 
 def _title(manifest: Manifest, records: Sequence[Record], machine: Machine) -> str:
