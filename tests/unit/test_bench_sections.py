@@ -12,6 +12,7 @@ from bench.plots import style
 from bench.records import Case, Measurement, QualityTrial, Record
 from bench.reporting import report
 from bench.run import Run
+from bench.running.case_inputs import residency
 from bench.sections import Section, plots
 from bench.sweep_spec import make_case
 from tests import sample_records, sample_structure, sample_trials
@@ -72,7 +73,7 @@ def threads() -> list[Record]:
 
 
 def settings() -> list[Record]:
-    """glibc's default faults and is slower in every process, bfloat16 products are level, int32 helps in one process."""
+    """glibc's default faults and is slower in every process, lower precision is level, int32 helps in one process."""
     times_s = {
         ("allocator", "pinned"): (0.0100, 0.0101, 0.0100),
         ("allocator", "default"): (0.0160, 0.0150, 0.0170),
@@ -87,6 +88,21 @@ def settings() -> list[Record]:
             assert one.measurement is not None
             measurement = msgspec.structs.replace(one.measurement, **faulting)
             found.append(msgspec.structs.replace(one, measurement=measurement))
+    return found
+
+
+def caches() -> list[Record]:
+    """Lookups in one table: ten times as fast from the cache, of 32 MiB, as from memory; cold never fast."""
+    found = []
+    for rows in (1024, 16384, 65536, 1048576, 4194304):
+        for mode in ("hot", "rotated", "cold"):
+            fast = mode != "cold" and (rows < 2**17 or mode == "hot")
+            settings = {"num_tables": 1, "dim": 64, "num_rows": rows, "cache_mode": mode}
+            touched = min(rows, 8192) * 256 if mode == "hot" else rows * 256
+            kind = residency(touched, 32 * 2**20, cold=mode == "cold")
+            one = measured("tbe_default", 0.001 if fast else 0.01, settings)
+            inputs = msgspec.structs.replace(one.inputs, rotation_unique_bytes=touched, residency=kind)
+            found.append(msgspec.structs.replace(one, inputs=inputs))
     return found
 
 
@@ -130,6 +146,7 @@ RUNS = {
     "paper": run(paper()),
     "precision": run(precision()),
     "settings": run(settings()),
+    "caches": run(caches()),
     "threads": run(threads()),
     "effects": run(embedding()),
     "zoo": run(zoo()),
@@ -141,6 +158,7 @@ PLOT_RUNS = {
     "row_types": RUNS["precision"],
     "speedup": RUNS["threads"],
     "settings_worth": RUNS["settings"],
+    "cache_curve": RUNS["caches"],
     "effects": RUNS["effects"],
 }
 
@@ -310,3 +328,15 @@ def test_the_verdict_says_what_page_faults_cost_and_what_pinning_brought() -> No
     assert "40 % of the CPU time is the kernel's" in told
     assert "pin the allocator: 1.60×" in told
     assert "for 2 cases more" in told
+
+
+def test_no_case_that_fits_the_cache_is_called_dram() -> None:
+    found = made("caches")
+    assert [t for t in found.text if "Called dram" in t] == []
+    verdicts = {(row[0], row[1]): row[3] for row in cells(found)}
+    assert verdicts["rotated", "1 GiB"] == "dram"
+    assert verdicts["cold", "256 KiB"] == "mixed"
+    assert verdicts["hot", "256 KiB"] == "cache"
+    assert found.text[0].startswith("rotated: ")
+    wrong = [msgspec.structs.replace(r, inputs=msgspec.structs.replace(r.inputs, residency="dram")) for r in caches()]
+    assert "Called dram although" in made("caches", run(wrong)).text[-1]
