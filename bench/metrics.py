@@ -166,7 +166,7 @@ def _energy_j_per_step(record: Record, machine: Machine) -> Value:
     seconds = step_s(record)
     if not seconds:
         return None
-    counters = [w for c in _channels(record, "energy", suffix="_j") if (w := _counter_w(record, c)) is not None]
+    counters = [w for c in _channels(record, "energy", suffix="_j") if (w := _counter_per_s(record, c)) is not None]
     if counters:
         return math.fsum(counters) * seconds
     read = [during_repeats(record, c) for c in _channels(record, "power", suffix="_w")]
@@ -174,13 +174,30 @@ def _energy_j_per_step(record: Record, machine: Machine) -> Value:
     return math.fsum(means) * seconds if means else None
 
 
-def _counter_w(record: Record, channel: Channel) -> float | None:
-    """Mean watts of an energy counter between its first and last reading during the repeats."""
+def _counter_per_s(record: Record, channel: Channel) -> float | None:
+    """Mean growth of a counter per second (watts, of joules), first to last reading during the repeats."""
     readings = during_repeats(record, channel)
     if len(readings) < 2:
         return None
     (started, first), (ended, last) = readings[0], readings[-1]
     return (last - first) / (ended - started) if last > first and ended > started else None
+
+
+TRAFFIC_CHANNELS = ("memory_read_bytes", "memory_write_bytes")
+
+
+def _traffic_bytes_per_s(record: Record, machine: Machine) -> Value:
+    """Bytes that the memory controllers read and wrote per second of the repeats; None without their counters."""
+    counted = [c for c in record.telemetry if c.name in TRAFFIC_CHANNELS]
+    found = [per_s for c in counted if (per_s := _counter_per_s(record, c)) is not None]
+    return math.fsum(found) if found else None
+
+
+def _traffic_over_compulsory(record: Record, machine: Machine) -> Value:
+    """Counted over modelled bytes of a step, all stages."""
+    rate, seconds = _traffic_bytes_per_s(record, machine), step_s(record)
+    modelled = record.work.total("bytes_compulsory") if record.work else 0
+    return rate * seconds / modelled if isinstance(rate, float) and seconds and modelled else None
 
 
 def _samples_per_j(record: Record, machine: Machine) -> Value:
@@ -353,6 +370,20 @@ METRICS: tuple[Metric, ...] = (
         _energy_j_per_step,
         "energy counters, else mean power, times the step; all devices that report",
     ),
+    Metric(
+        "memory_traffic_bytes_per_s",
+        "B/s",
+        "none",
+        _traffic_bytes_per_s,
+        "read and written by the memory controllers, counted by hardware, of the whole machine",
+    ),
+    Metric(
+        "traffic_over_compulsory",
+        "ratio",
+        "none",
+        _traffic_over_compulsory,
+        "bytes counted by hardware over the compulsory bytes modelled",
+    ),
     Metric("samples_per_j", "samples/J", "higher", _samples_per_j, "samples per joule"),
     Metric(
         "gpu_utilisation_frac", "fraction", "none", _gpu_utilisation, "mean time a kernel was running, as NVML says"
@@ -372,6 +403,7 @@ MODELLED = frozenset(
         "roof_step_s",
         "fraction_of_roof",
         "embedding_fraction_of_roof",
+        "traffic_over_compulsory",
     }
 )
 """Metrics that hold counted bytes or FLOPs (docs/method/work.md); every other one is measured or a fact of the case."""

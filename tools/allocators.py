@@ -169,7 +169,8 @@ def line(one: Summary) -> str:
     return (
         f"{one.setting:24} {one.step_s * 1e3:8.3f} ms  x default {one.over_default:.3f}  between processes "
         f"{one.between_frac:6.1%}  faults/step {one.faults_per_step:8.1f} (most {one.most_faults_per_step:.0f})  "
-        f"kernel {one.kernel_frac:5.1%}  looked up {one.bytes_per_s / 1e9:5.2f} GB/s  huge {one.huge_bytes / 2**20:.0f} MiB"
+        f"kernel {one.kernel_frac:5.1%}  looked up {one.bytes_per_s / 1e9:5.2f} GB/s  "
+        f"huge {one.huge_bytes / 2**20:.0f} MiB"
     )
 
 

@@ -47,8 +47,8 @@ class Agreement(NamedTuple):
         """In one sentence."""
         share = f" ({100 * self.agree / self.compared:.0f} %)" if self.compared else ""
         return (
-            f"{self.agree} of {self.compared} cases{share} agree within their joint 95 % intervals; equal runs should in "
-            "95 %, and what is missing from that is how far processes differ beyond the repeats within one"
+            f"{self.agree} of {self.compared} cases{share} agree within their joint 95 % intervals; equal runs "
+            "should in 95 %, and what is missing from that is how far processes differ beyond the repeats within one"
         )
 
 

@@ -236,6 +236,7 @@ def _backend_sentence(group: Sequence[Record], own: Sequence[Sequence[Record]], 
         names = words([r.case.backend for r in level])
         text += f"; {names} cannot be told apart from it" if parts else f" from {names}"
     wins = sum(_clear_winner(g) == first.case.backend for g in own)
+    text += " (one process each, whose own difference the intervals do not hold)" if ahead else ""
     return f"{text}." if len(own) == 1 else f"{text}; it leads clearly in {wins} of {len(own)} such comparisons."
 
 
