@@ -87,7 +87,7 @@ def steal_finding(stolen_frac: float | None, hypervisor: str | None) -> Finding:
         topic="steal",
         level="warn",
         found=f"the host ({hypervisor or 'unknown'}) took {stolen_frac:.1%} of the CPU time for others just now",
-        cure="measure on a dedicated host or instance; here, repeat at a quieter time and `dlrm-bench compare` the runs",
+        cure="measure on a dedicated host or instance; here, repeat at a quieter time and compare the runs",
     )
 
 

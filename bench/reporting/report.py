@@ -72,7 +72,7 @@ CONVENTIONS = (
     (
         "Intervals",
         "95 % for the median by order statistics, widened for autocorrelation between repeats; only digits that they "
-        "support are shown. They hold for the process that was measured: another process of the same case may differ by "
+        "support are shown. They hold for the process that was measured: another one of the same case may differ by "
         "more (memory layout, neighbours), which `compare RUN RUN` shows and only `gate` decides.",
     ),
     ("Units", "Rates are decimal (1 GB/s = 1e9 B/s), capacities binary (1 GiB = 2^30 B)."),
