@@ -224,6 +224,13 @@ METRICS: tuple[Metric, ...] = (
     Metric("step_latency_s_p50", "s", "lower", _latency(0.5), "median of single steps"),
     Metric("step_latency_s_p90", "s", "lower", _latency(0.9), "90th percentile of single steps"),
     Metric("step_latency_s_p99", "s", "lower", _latency(0.99), "99th percentile of single steps"),
+    Metric(
+        "latency_steps",
+        "",
+        "none",
+        _measured(lambda m: float(len(m.step_times_s))),
+        "single steps that the latency percentiles come from",
+    ),
     Metric("samples_per_s", "samples/s", "higher", _per_second(_samples), "rows of the batch per second of step time"),
     Metric("lookups_per_s", "lookups/s", "higher", _per_second(_lookups), "embedding rows looked up per second"),
     Metric(
