@@ -211,6 +211,11 @@ def _gpu_utilisation(record: Record, machine: Machine) -> Value:
     return fmean(values) if values else None
 
 
+def _cpus_used(record: Record, machine: Machine) -> Value:
+    values = [v for c in record.telemetry if c.name == "cpu_frac" for _, v in during_repeats(record, c)]
+    return fmean(values) if values else None
+
+
 METRICS: tuple[Metric, ...] = (
     Metric("step_s_p50", "s", "lower", lambda r, m: step_s(r), "median over repeats of the mean step time"),
     Metric(
@@ -327,6 +332,7 @@ METRICS: tuple[Metric, ...] = (
         _measured(lambda m: m.involuntary_switches / _timed_s(m)),
         "involuntary context switches per second of timed steps",
     ),
+    Metric("cpus_used", "CPUs", "none", _cpus_used, "CPUs that the case's process kept busy while it was timed"),
     Metric("table_bytes", "B", "none", _table_bytes, "all tables as fp32"),
     Metric("unique_frac", "fraction", "none", _of_inputs("unique_frac"), "distinct rows over lookups of one batch"),
     Metric(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -185,14 +186,42 @@ def ticks(axis: Any, text: Callable[[float], str]) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
-def log_ticks(axis: Any, text: Callable[[float], str], low: float, high: float) -> None:
-    """Ticks of a log axis from `low` to `high`: 1, 2 and 5 of each decade while that stays readable, else decades."""
-    from matplotlib.ticker import LogLocator, NullLocator
+_MANTISSAS = (
+    (1.0,),
+    (1.0, 3.0),
+    (1.0, 2.0, 5.0),
+    (1.0, 1.5, 2.0, 3.0, 5.0, 7.0),
+    tuple(i / 10 for i in range(10, 100)),
+)
 
-    narrow_range = high / low < (60 if look().narrow else 120)
-    axis.set_major_locator(LogLocator(base=10, subs=(1.0, 2.0, 5.0) if narrow_range else (1.0,)))
-    axis.set_minor_locator(NullLocator())
-    ticks(axis, text)
+
+def log_ticks(axis: Any, text: Callable[[float], str], low: float, high: float) -> None:
+    """Ticks of a log axis from `low` to `high`: as many round numbers of each decade as stay readable."""
+    exact_ticks(axis, round_numbers(low, high, 4 if look().narrow else 6), text)
+
+
+def round_numbers(low: float, high: float, most: int) -> list[float]:
+    """At most `most` numbers from `low` to `high`, of the finest set of mantissas that gives so few; else decades."""
+    sets = [_rounds(low, high, mantissas) for mantissas in _MANTISSAS]
+    fitting = [found for found in sets if len(found) <= most]
+    if fitting:
+        return fitting[-1]
+    every = -(-len(sets[0]) // most)
+    return sets[0][::every]
+
+
+def _rounds(low: float, high: float, mantissas: Sequence[float]) -> list[float]:
+    decades = range(math.floor(math.log10(low)), math.floor(math.log10(high)) + 1)
+    return [value for decade in decades for m in mantissas if low <= (value := m * 10.0**decade) <= high]
+
+
+def spaced(values: Sequence[float], factor: float) -> list[float]:
+    """Values that are at least `factor` times the one before, so that their names do not touch on a log axis."""
+    kept: list[float] = []
+    for value in values:
+        if not kept or value >= factor * kept[-1]:
+            kept.append(value)
+    return kept
 
 
 def exact_ticks(axis: Any, values: Sequence[float], text: Callable[[float], str]) -> None:
@@ -264,5 +293,6 @@ def _lean(svg: str) -> str:
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r"<!--.*?-->", "", svg, flags=re.DOTALL)
     svg = re.sub(r"'DejaVu Sans'(?:, [\w' -]+)*", SVG_FONTS, svg)
-    svg = re.sub(r"(\d+\.\d{2})\d+", r"\1", svg)
+    # Coordinates only: what is written between the tags is for reading.
+    svg = re.sub(r"<[^>]*>", lambda tag: re.sub(r"(\d+\.\d{2})\d+", r"\1", tag[0]), svg)
     return re.sub(r">\s+<", "><", svg)

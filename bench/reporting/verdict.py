@@ -14,6 +14,7 @@ from bench.records import Record
 from bench.reporting.advice import advice, kernel_frac
 from bench.reporting.format import percent, times, words
 from bench.reporting.labels import PHASES, TITLES, Value, axes_of, labels, named, slices, value_text, values
+from bench.reporting.threads_used import idle_threads
 from profiles.machine import Machine
 
 LOW_FRACTION = 0.25
@@ -52,6 +53,7 @@ def verdict(records: Sequence[Record], machine: Machine) -> list[Sentence]:
         ("Embedding", _embedding(found, machine)),
         ("Overhead", _overhead(found, machine)),
         ("Backends", _backends(found)),
+        ("Threads", idle_threads(found, machine)),
         ("Scaling", _scaling(found)),
         ("Training", _training(found)),
         ("Caches", _residency(found)),

@@ -116,23 +116,24 @@ def test_host_timer_runs_every_call():
 
 
 def test_cpu_plan_uses_four_times_the_cache():
-    plan = ceilings.plan_cpu(4 << 20, 480 << 20, 20 << 30, 2)
-    assert plan.arena_bytes == 1920 << 20
+    plan = ceilings.plan_cpu(4 << 20, 480 << 20, 64 << 30, 2)
+    assert plan.stream_bytes == 1920 << 20
     assert plan.read_working_sets[0] == 2 << 20
-    assert plan.gather_working_sets[-1] == plan.arena_bytes
+    assert plan.read_working_sets[-1] == plan.stream_bytes
+    assert plan.gather_working_sets[-1] == plan.arena_bytes == 8 << 30
     assert plan.notes == ()
 
 
 def test_cpu_plan_says_when_memory_is_too_small():
     plan = ceilings.plan_cpu(4 << 20, 480 << 20, 1 << 30, 2)
-    assert plan.arena_bytes == (1 << 30) // 5
+    assert plan.arena_bytes == plan.stream_bytes == int((1 << 30) * 0.35)
     assert max(plan.gather_working_sets) <= plan.arena_bytes
     assert "cache" in plan.notes[0]
 
 
 def test_cpu_plan_without_known_caches():
     plan = ceilings.plan_cpu(0, 0, 0, 1)
-    assert plan.arena_bytes == 512 << 20
+    assert plan.arena_bytes == plan.stream_bytes == 512 << 20
     assert list(plan.read_working_sets) == sorted(set(plan.read_working_sets))
 
 
@@ -269,7 +270,8 @@ def test_tf32_is_put_back():
 def test_a_small_real_measurement():
     plan = ceilings.Plan(
         arena_bytes=8 << 20,
-        read_working_sets=(1 << 20, 8 << 20),
+        stream_bytes=4 << 20,
+        read_working_sets=(1 << 20, 4 << 20),
         gather_working_sets=(1 << 20, 8 << 20),
         row_bytes=(64, 256),
         lookups=2000,

@@ -92,18 +92,19 @@ def _panel(ax: Axes, panel: Panel, found: Sequence[Series]) -> None:
     ax.set(title=BY_NAME[panel.quantity].title, xlabel="features N")
     ax.set_xscale("log", base=2)
     ax.set_yscale("log")
-    style.exact_ticks(ax.xaxis, sizes[:: 2 if style.look().narrow else 1], lambda v: f"{v:g}")
+    style.exact_ticks(ax.xaxis, style.spaced(sizes, 4 if style.look().narrow else 2), lambda v: f"{v:g}")
     if not values:
         return
     for index, line in enumerate(lines):
         if line:
             ax.plot(*zip(*line, strict=True), markersize=3.5, linewidth=1.3, **_line(index))  # type: ignore[arg-type]
     low, high = min(values) / 1.5, max(values) * 1.5
-    _guides(ax, sizes, low, high)
     ax.set_ylim(low, high)
     if panel.text is capacity:
+        # The process itself is most of it: no power law to guide the eye by.
         style.exact_ticks(ax.yaxis, [2.0**e for e in range(20, 44) if low <= 2**e <= high], capacity)
     else:
+        _guides(ax, sizes, low, high)
         style.log_ticks(ax.yaxis, panel.text, low, high)
 
 
