@@ -2,10 +2,12 @@
 
 Each setting in processes of its own (fresh interpreters, which share no memory layout), the settings taking turns in a
 random order. A process beside which something else used more than 3 % of the CPUs while it measured is run once more,
-whatever its setting (at most 3 times; then it stays and is counted). allocators: one DLRM forward step (8 x 300,000 x 64, batch 512) with tables on huge pages, faults and
-kernel time per step. pages: bytes gathered per second from one table of 2 GB (dim 64) on 4 KiB pages, on huge pages by
-torch's own switch, and by glibc's. Prints medians over the processes, how far they lie apart, and each setting's time
-over that of the suite's default (pinned, huge pages).
+whatever its setting (at most 3 times; then the quietest stays and is counted).
+
+allocators: one DLRM forward step (8 x 300,000 x 64, batch 512) with tables on huge pages, faults and kernel time per
+step. pages: bytes gathered per second from one table of 2 GB (dim 64) on 4 KiB pages, on huge pages by torch's own
+switch, and by glibc's. Prints medians over the processes, how far they lie apart, and each setting's time over that of
+the suite's default (pinned, huge pages).
 """
 
 from __future__ import annotations
