@@ -166,7 +166,7 @@ def _energy_j_per_step(record: Record, machine: Machine) -> Value:
     seconds = step_s(record)
     if not seconds:
         return None
-    counters = [w for c in _channels(record, "energy", suffix="_j") if (w := _counter_w(record, c)) is not None]
+    counters = [w for c in _channels(record, "energy", suffix="_j") if (w := _counter_per_s(record, c)) is not None]
     if counters:
         return math.fsum(counters) * seconds
     read = [during_repeats(record, c) for c in _channels(record, "power", suffix="_w")]
@@ -174,13 +174,30 @@ def _energy_j_per_step(record: Record, machine: Machine) -> Value:
     return math.fsum(means) * seconds if means else None
 
 
-def _counter_w(record: Record, channel: Channel) -> float | None:
-    """Mean watts of an energy counter between its first and last reading during the repeats."""
+def _counter_per_s(record: Record, channel: Channel) -> float | None:
+    """Mean growth of a counter per second (watts, of joules), first to last reading during the repeats."""
     readings = during_repeats(record, channel)
     if len(readings) < 2:
         return None
     (started, first), (ended, last) = readings[0], readings[-1]
     return (last - first) / (ended - started) if last > first and ended > started else None
+
+
+TRAFFIC_CHANNELS = ("memory_read_bytes", "memory_write_bytes")
+
+
+def _traffic_bytes_per_s(record: Record, machine: Machine) -> Value:
+    """Bytes that the memory controllers read and wrote per second of the repeats; None without their counters."""
+    counted = [c for c in record.telemetry if c.name in TRAFFIC_CHANNELS]
+    found = [per_s for c in counted if (per_s := _counter_per_s(record, c)) is not None]
+    return math.fsum(found) if found else None
+
+
+def _traffic_over_compulsory(record: Record, machine: Machine) -> Value:
+    """Counted over modelled bytes of a step, all stages."""
+    rate, seconds = _traffic_bytes_per_s(record, machine), step_s(record)
+    modelled = record.work.total("bytes_compulsory") if record.work else 0
+    return rate * seconds / modelled if isinstance(rate, float) and seconds and modelled else None
 
 
 def _samples_per_j(record: Record, machine: Machine) -> Value:
@@ -212,6 +229,13 @@ METRICS: tuple[Metric, ...] = (
     Metric("step_latency_s_p50", "s", "lower", _latency(0.5), "median of single steps"),
     Metric("step_latency_s_p90", "s", "lower", _latency(0.9), "90th percentile of single steps"),
     Metric("step_latency_s_p99", "s", "lower", _latency(0.99), "99th percentile of single steps"),
+    Metric(
+        "latency_steps",
+        "",
+        "none",
+        _measured(lambda m: float(len(m.step_times_s))),
+        "single steps that the latency percentiles come from",
+    ),
     Metric("samples_per_s", "samples/s", "higher", _per_second(_samples), "rows of the batch per second of step time"),
     Metric("lookups_per_s", "lookups/s", "higher", _per_second(_lookups), "embedding rows looked up per second"),
     Metric(
@@ -295,6 +319,13 @@ METRICS: tuple[Metric, ...] = (
         "minor page faults per timed step",
     ),
     Metric(
+        "kernel_time_frac",
+        "fraction",
+        "lower",
+        _measured(lambda m: m.system_s / (m.user_s + m.system_s) if m.user_s + m.system_s > 0 else None),
+        "share of the process's CPU time during the repeats that the kernel spent for it; page faults, mostly",
+    ),
+    Metric(
         "involuntary_switches_per_s",
         "switches/s",
         "lower",
@@ -352,12 +383,48 @@ METRICS: tuple[Metric, ...] = (
         _energy_j_per_step,
         "energy counters, else mean power, times the step; all devices that report",
     ),
+    Metric(
+        "memory_traffic_bytes_per_s",
+        "B/s",
+        "none",
+        _traffic_bytes_per_s,
+        "read and written by the memory controllers, counted by hardware, of the whole machine",
+    ),
+    Metric(
+        "traffic_over_compulsory",
+        "ratio",
+        "none",
+        _traffic_over_compulsory,
+        "bytes counted by hardware over the compulsory bytes modelled",
+    ),
     Metric("samples_per_j", "samples/J", "higher", _samples_per_j, "samples per joule"),
     Metric(
         "gpu_utilisation_frac", "fraction", "none", _gpu_utilisation, "mean time a kernel was running, as NVML says"
     ),
 )
 BY_NAME = {metric.name: metric for metric in METRICS}
+
+MODELLED = frozenset(
+    {
+        "logical_bytes_per_s",
+        "algorithmic_bytes_per_s",
+        "compulsory_bytes_per_s",
+        "embedding_logical_bytes_per_s",
+        "embedding_compulsory_bytes_per_s",
+        "flops_per_s",
+        "arithmetic_intensity",
+        "roof_step_s",
+        "fraction_of_roof",
+        "embedding_fraction_of_roof",
+        "traffic_over_compulsory",
+    }
+)
+"""Metrics that hold counted bytes or FLOPs (docs/method/work.md); every other one is measured or a fact of the case."""
+
+
+def basis(name: str) -> Literal["measured", "modelled"]:
+    """Whether a metric rests on measurement alone or on a model of the work too."""
+    return "modelled" if name in MODELLED else "measured"
 
 
 def value(record: Record, machine: Machine, name: str) -> float | None:

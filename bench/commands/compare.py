@@ -9,7 +9,7 @@ import msgspec
 from bench import store
 from bench.commands.output import print_json, print_table
 from bench.errors import Exit
-from bench.gate.advisory import ADVICE, compare
+from bench.gate.advisory import ADVICE, agreement, compare
 from bench.gate.render.words import percent, time_cell
 
 
@@ -18,8 +18,10 @@ def compare_runs(base: Path, head: Path, *, as_json: bool) -> int:
     for run in (base, head):
         store.read_manifest(run)
     found = compare(store.read_records(base), store.read_records(head))
+    agreed = agreement(found)
     if as_json:
-        print_json({"advice": ADVICE, "cases": msgspec.to_builtins(found)})
+        told = {"agree": agreed.agree, "compared": agreed.compared}
+        print_json({"advice": ADVICE, "agreement": told, "cases": msgspec.to_builtins(found)})
     else:
         rows = [
             [
@@ -32,5 +34,5 @@ def compare_runs(base: Path, head: Path, *, as_json: bool) -> int:
             for c in found
         ]
         print_table(f"{base} against {head}", ["case", "base", "head", "change", ""], rows, right=[1, 2, 3])
-        print(f"{ADVICE[0].upper()}{ADVICE[1:]}.")
+        print(f"{agreed.words}.\n{ADVICE[0].upper()}{ADVICE[1:]}.")
     return Exit.OK if any(c.change_frac is not None for c in found) else Exit.NOT_COMPARABLE

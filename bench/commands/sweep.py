@@ -223,12 +223,16 @@ def rough_step_s(case: Case) -> float:
 
 def unavailable(case: Case, machine: Machine) -> str | None:
     """Why the case cannot run on this machine: its device, its backend, its placement or its execution, or None."""
-    from workloads import backends, executions
+    from bench.running.environment import refused as refused_settings
+    from workloads import backends, executions, options, placements
 
     if case.device.startswith("cuda") and machine.gpu(case.device) is None:
         return f"device {case.device}: no CUDA GPU on this machine" if not machine.gpus else _no_such_gpu(case, machine)
     if case.tf32 and case.device == "cpu":
         return "tf32 is a format of CUDA devices"
+    setting = refused_settings(case)
+    if setting is not None:
+        return setting
     if case.model is None:
         return "a user's own step is run as it is: execution eager only" if case.execution != "eager" else None
     refused = backends.refusal(
@@ -239,6 +243,15 @@ def unavailable(case: Case, machine: Machine) -> str | None:
         phase=case.phase,
         optimizer=case.optimizer,
         placement=case.placement,
+    )
+    refused = refused or options.refusal(
+        case.backend,
+        case.model.tables,
+        device=placements.table_device(case.device, case.placement),
+        phase=case.phase,
+        index_dtype=case.index_dtype,
+        bounds_check=case.bounds_check,
+        inference_mode=case.inference_mode,
     )
     if refused is not None:
         return refused.allowed if refused.field == "backend" else str(refused)

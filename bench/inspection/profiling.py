@@ -97,10 +97,15 @@ class Looked(msgspec.Struct, frozen=True, kw_only=True):
 
 def look(path: Path, record: Record, machine: Machine) -> Looked:
     """Read and inspect the trace of a case. TraceError where it cannot be read."""
-    lens, trace = Lens(rules=load_rules(), roofs=_roofs(record, machine)), read_trace(path)
+    lens, trace = _lens(record, machine), read_trace(path)
     found = analyse(trace, WINDOW, lens).inspection
     parts = components(gpu_work(trace), lens.rules)
     return Looked(inspection=found, parts=parts, steps=step_parts(parts))
+
+
+def _lens(record: Record, machine: Machine) -> Lens:
+    allocator = record.settings.allocator if record.settings else ""
+    return Lens(rules=load_rules(), roofs=_roofs(record, machine), allocator=allocator or record.case.allocator)
 
 
 def _roofs(record: Record, machine: Machine) -> Roofs | None:

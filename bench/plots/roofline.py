@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
 TITLE = "Roofline"
 CAPTION = (
-    "FLOP/s against FLOPs per compulsory byte. Slanted lines are measured memory ceilings (stream, and random gather "
-    "at the smallest and largest row size used), flat ones matrix products. Far below every line means overhead."
+    "Modelled work over measured time. FLOP/s against FLOPs per compulsory byte. Slanted lines are measured memory "
+    "ceilings (stream, and random gather at the smallest and largest row size used), flat ones matrix products. Far "
+    "below every line means overhead."
 )
 STEP = "whole step"
 

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
 TITLE = "Scaling with batch size"
 CAPTION = (
-    "Samples per second with the 95 % interval of the median, both axes logarithmic. A rising line still pays fixed "
-    "cost per step (dispatch, weights read once); a flat one has reached what its stages can move or compute."
+    "Measured. Samples per second with the 95 % interval of the median, both axes logarithmic. A rising line still "
+    "pays fixed cost per step (dispatch, weights read once); a flat one has reached what its stages can move or "
+    "compute."
 )
 MAX_PANELS = 4
 SHAPES = (("batch", "rows", "dim"), ("batch", "phase", "backend"), ("batch", "dim"), ("batch", "backend"), ("batch",))

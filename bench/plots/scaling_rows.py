@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
 TITLE = "Scaling with table size"
 CAPTION = (
-    "Bytes of rows looked up per second of embedding time (of the whole step without a trace), against the "
-    "bytes of all tables. Past the last-level cache, lookups come from memory and the line falls to what it can gather."
+    "Modelled bytes over measured time. Bytes of rows looked up per second of embedding time (of the whole step "
+    "without a trace), against the bytes of all tables. Past the last-level cache, lookups come from memory and the "
+    "line falls to what it can gather."
 )
 MAX_PANELS = 3
 Point = tuple[float, float]

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 TITLE = "Where the step goes"
 CAPTION = (
-    "Share of the step per stage from a profiled pass of its own; the median of the timed step stands at the right. "
-    "Plain is forward, hatched backward, grey what no stage covers (framework, data hand-over, gaps)."
+    "Measured. Share of the step per stage from a profiled pass of its own; the median of the timed step stands at "
+    "the right. Plain is forward, hatched backward, grey what no stage covers (framework, data hand-over, gaps)."
 )
 
 

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
 TITLE = "Telemetry along the run"
 CAPTION = (
-    "What the samplers saw while the cases ran, in order of time; shading marks each case's repeats. A clock that "
-    "sinks, or a utilisation well below the others, is where to doubt a number. Of many cases, some evenly chosen ones."
+    "Measured. What the samplers saw while the cases ran, in order of time; shading marks each case's repeats. A "
+    "clock that sinks, or a utilisation well below the others, is where to doubt a number. Of many cases, some evenly "
+    "chosen ones."
 )
 MAX_PANELS = 6
 MAX_POINTS = 400

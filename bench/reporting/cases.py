@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 from bench import metrics, stats
 from bench.records import Record
+from bench.reporting.case_trust import trust
 from bench.reporting.format import MISSING, by_unit, count, ends_text, percent
 from bench.reporting.labels import PHASES
 from bench.run_files import page_path
@@ -54,11 +55,15 @@ class Cell(NamedTuple):
 
 
 class Column(NamedTuple):
-    """A column's title, what it holds, and whether it holds numbers, words, sentences or a flag."""
+    """A column's title, what it holds, and whether it holds numbers, words, sentences or a flag.
+
+    `basis` is measured or modelled where the column is a metric.
+    """
 
     title: str
     about: str = ""
     kind: Literal["number", "text", "wide", "flag"] = "number"
+    basis: str = ""
 
 
 class CaseRow(NamedTuple):
@@ -155,9 +160,29 @@ def case_row(record: Record, machine: Machine, names: Mapping[str, str], traces:
         key=record.key,
         label=names[record.key],
         flags=(*(f.replace("_", " ") for f in record.measurement.flags), *input_flags(record)),
-        cells=tuple(_cell(name, record, values) for name, _ in SHOWN),
+        cells=(_trust_cell(record, machine), *(_cell(name, record, values) for name, _ in SHOWN)),
         trace=quote(path) if path in traces and path else None,
         page=quote(page) if page in traces and page else None,
+    )
+
+
+TRUST_ORDER = ("low", "medium", "high")
+
+
+def columns() -> tuple[Column, ...]:
+    """Of the table of cases: the name, how far it can be trusted, and the metrics shown."""
+    shown = (Column(title, f"{metrics.basis(n)}: {about(n)}", basis=metrics.basis(n)) for n, title in SHOWN)
+    named = Column("Case", "the axes that vary in this run")
+    return (named, Column("Trust", "high, medium or low, and what stands against it"), *shown)
+
+
+def _trust_cell(record: Record, machine: Machine) -> Cell:
+    found = trust(record, machine)
+    if found is None:
+        return Cell(MISSING)
+    more = f" (and {len(found.reasons) - 1} more)" if len(found.reasons) > 1 else ""
+    return Cell(
+        found.level, f"{found.reasons[0]}{more}" if found.reasons else "", float(TRUST_ORDER.index(found.level))
     )
 
 

@@ -11,6 +11,7 @@ import msgspec
 from bench.records import Channel
 from bench.running.request import Result
 from profiles.samplers.host import HostSampler
+from profiles.samplers.memory_traffic import MemoryTrafficSampler
 from profiles.samplers.nvml import NvmlSampler
 from profiles.samplers.process import ProcessSampler
 from profiles.samplers.rapl import RaplSampler
@@ -22,7 +23,7 @@ def samplers(pid: int, device: str, pci: str | None = None) -> list[Sampler]:
 
     Each says itself whether it is available.
     """
-    found: list[Sampler] = [ProcessSampler(pid), HostSampler(), RaplSampler()]
+    found: list[Sampler] = [ProcessSampler(pid), HostSampler(), RaplSampler(), MemoryTrafficSampler()]
     if device.startswith("cuda"):
         found.append(NvmlSampler(int(device.partition(":")[2] or 0), pci=pci))
     return found

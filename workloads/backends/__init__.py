@@ -44,7 +44,8 @@ class Backend(Protocol):
     ) -> Embedding:
         """The module with unfilled fp32 tables and pooled output in `dtype`, of what `refusal` lets pass.
 
-        `unified` is `placement` and `cache_load_factor`, given only to files whose PLACEMENTS offer unified memory.
+        `unified` is `placement` and `cache_load_factor`, given only to files whose PLACEMENTS offer unified memory,
+        and `bounds_check`, given only to those that options.CHECKING_BACKENDS names.
         """
 
 

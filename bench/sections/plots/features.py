@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
 TITLE = "What grows with the number of features"
 CAPTION = (
-    "Forward pass, both axes logarithmic: a straight line is a power law, its slope the exponent in the table. Dotted "
-    "guides grow as N and as N². Times are per sample; peak memory is the whole process's."
+    "Work and parameters are modelled, times measured. Forward pass, both axes logarithmic: a straight line is a "
+    "power law, its slope the exponent in the table. Dotted guides grow as N and as N². Times are per sample; peak "
+    "memory is the whole process's."
 )
 MARKERS = "osD^v<>pPX*h"
 

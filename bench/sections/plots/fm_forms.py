@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 TITLE = "One sum, two forms"
 CAPTION = (
-    "The interaction of a factorization machine alone, per sample: every pair's inner product, or half of |sum v|² - "
-    "sum |v|², which is the same number. Lines are the fits over the range they span; b is their exponent with its "
-    "95 % interval."
+    "Measured. The interaction of a factorization machine alone, per sample: every pair's inner product, or half of "
+    "|sum v|² - sum |v|², which is the same number. Lines are the fits over the range they span; b is their exponent "
+    "with its 95 % interval."
 )
 FORMS = ("fm, pairwise", "fm, square of sum")
 
