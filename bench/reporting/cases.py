@@ -14,6 +14,7 @@ from bench.records import Record
 from bench.reporting.format import MISSING, by_unit, count, ends_text, percent
 from bench.reporting.labels import PHASES
 from bench.run_files import page_path
+from bench.stage_doubts import unlike
 from profiles.machine import Machine
 
 NOT_TIMED = {"B", "", "faults", "switches/s", "ratio", "FLOP/B"}
@@ -130,7 +131,7 @@ def _precision_fact(found: Sequence[Record]) -> list[Fact]:
 
 
 def _embedding_share(record: Record) -> float | None:
-    found = record.trace.stages.get("embedding") if record.trace else None
+    found = record.trace.stages.get("embedding") if record.trace and not unlike(record) else None
     return found.share_frac if found else None
 
 
@@ -154,11 +155,17 @@ def case_row(record: Record, machine: Machine, names: Mapping[str, str], traces:
     return CaseRow(
         key=record.key,
         label=names[record.key],
-        flags=(*(f.replace("_", " ") for f in record.measurement.flags), *input_flags(record)),
+        flags=(*(f.replace("_", " ") for f in record.measurement.flags), *input_flags(record), *trace_flags(record)),
         cells=tuple(_cell(name, record, values) for name, _ in SHOWN),
         trace=quote(path) if path in traces and path else None,
         page=quote(page) if page in traces and page else None,
     )
+
+
+def trace_flags(record: Record) -> list[str]:
+    """That the stages of a case are not shown, as its profiled step was unlike the timed one."""
+    ratio = record.trace.overhead_ratio if record.trace else 0.0
+    return [f"no stages: profiled step {ratio:.2f} times the timed"] if unlike(record) else []
 
 
 def input_flags(record: Record) -> list[str]:

@@ -13,6 +13,7 @@ from bench import metrics, roofs, stats
 from bench.records import Record
 from bench.reporting.format import percent, times, words
 from bench.reporting.labels import PHASES, TITLES, Value, axes_of, named, slices, value_text, values
+from bench.stage_doubts import unlike
 from profiles.machine import Machine
 
 LOW_FRACTION = 0.25
@@ -78,7 +79,7 @@ def largest_stage(record: Record, machine: Machine) -> StageView | None:
 
 
 def _view(record: Record, name: str, stage: dict[str, Any]) -> StageView | None:
-    share = stage["share_frac"]
+    share = None if unlike(record) else stage["share_frac"]
     return StageView(record, name, share, stage["fraction_of_roof"], stage["bound"]) if share else None
 
 
