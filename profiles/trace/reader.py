@@ -236,7 +236,9 @@ class _Reader:
         """What is wrong with the file behind its list of events."""
         if self._second_at is None:
             return self._source.damage
-        return f"more events follow the end of the list at byte {self._second_at} and were not read; split the file there"
+        return (
+            f"more events follow the end of the list at byte {self._second_at} and were not read; split the file there"
+        )
 
 
 HINT = "; a trace of torch.profiler (export_chrome_trace, .json or .json.gz) is needed"

@@ -80,7 +80,7 @@ class _Scan:
             return self._damaged(begin)
         self.at = end
         event, mended = read_event(self._text[begin:end])
-        self.repaired += mended
+        self.repaired += mended and event is not None
         self.lost += event is None
         return () if event is None else (event,)
 
