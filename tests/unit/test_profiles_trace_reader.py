@@ -192,6 +192,7 @@ DAMAGED = [
     (b'"name": "C:\\Users\\me\\x"', "C:\\Users\\me\\x"),
     (b'"name": "a\x01\x02b"', "a\x01\x02b"),
     (b'"name": "a\xffb"', "a�b"),
+    (b'"name": "half a \\ud800pair"', "half a ?pair"),
     (b'"name": "ends with \\"', None),
     (b'"name": "open', None),
     (b'"name" "x"', None),
