@@ -21,7 +21,7 @@ from bench.inspection.tables import Table, ms, share
 from bench.inspection.verdict import words
 from bench.records import Record
 from bench.reporting.format import percent, rate, seconds
-from bench.stage_doubts import beats_roof
+from bench.stage_doubts import beats_roof, unlike
 from profiles.machine import Machine
 from profiles.trace.components import Components, components
 from profiles.trace.gpu import gpu_work
@@ -268,7 +268,8 @@ def page_of(looked: Looked, record: Record, machine: Machine, provenance: str) -
     timed_s = metrics.step_s(record)
     told = [device]
     if record.trace and timed_s:
-        told.append(f"timed step {seconds(timed_s)}, profiled {record.trace.overhead_ratio:.2f} times as long")
+        doubt = " and so unlike it" if unlike(record) else ""
+        told.append(f"timed step {seconds(timed_s)}, profiled {record.trace.overhead_ratio:.2f} times as long{doubt}")
     if record.work and timed_s:
         told.append(rate(record.work.total("bytes_compulsory") / timed_s, "B/s") + " compulsory (modelled)")
     found = Inspected(looked.inspection, looked.parts)
