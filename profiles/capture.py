@@ -9,7 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from profiles.atomic_file import write_atomically
 
@@ -18,7 +18,7 @@ MOST_PASSES, ENOUGH_S = 6, 15.0
 SETTLED_FAULTS = 20
 """Page faults of a profiled step that has settled: the profiler's own records take a few pages."""
 SHORT_S = 0.5
-"""After a pass as short as this, another one is next to free: the first one runs the profiler's code cold."""
+"""After recorded steps as short as this, another pass is next to free: the first one runs the profiler's code cold."""
 
 
 def capture(
@@ -36,12 +36,18 @@ def capture(
     taking = _Pass(step, device, steps, wait, warmup)
     began = time.perf_counter()
     for number in range(1, MOST_PASSES + 1 if device == "cpu" else 2):
-        started = time.perf_counter()
-        profiler, faults = taking.take()
-        cold = number == 1 and time.perf_counter() - started < SHORT_S
-        if time.perf_counter() - began > ENOUGH_S or (faults <= SETTLED_FAULTS * steps and not cold):
+        found = taking.take()
+        cold = number == 1 and found.seconds < SHORT_S
+        if time.perf_counter() - began > ENOUGH_S or (found.faults <= SETTLED_FAULTS * steps and not cold):
             break
-    _export(profiler, path)
+    _export(taking.profiler, path)
+
+
+class _Taken(NamedTuple):
+    """What the recorded steps of one pass took: page faults and seconds."""
+
+    faults: int
+    seconds: float
 
 
 class _Pass:
@@ -50,25 +56,29 @@ class _Pass:
     def __init__(self, step: Callable[[], object], device: str, steps: int, wait: int, warmup: int) -> None:
         self._step, self._device, self._steps = step, device, steps
         self._wait, self._warmup = wait, warmup
+        self.profiler: Any = None
 
-    def take(self) -> tuple[Any, int]:
-        """(the profiler, page faults of the recorded steps)."""
+    def take(self) -> _Taken:
+        """Run it; what is recorded stays in `profiler`."""
         from torch.profiler import ProfilerActivity, profile, schedule
 
         # What a pass before kept is in cycles, and the collector may be off.
+        self.profiler = None
         gc.collect()
         on_cuda = self._device.startswith("cuda")
         activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_cuda else [])]
         plan = schedule(wait=self._wait, warmup=self._warmup, active=self._steps, repeat=1)
-        before, faults = self._wait + self._warmup, 0
+        before, faults, seconds = self._wait + self._warmup, 0, 0.0
         with profile(activities=activities, schedule=plan, record_shapes=True, acc_events=True) as profiler:
             for number in range(before + self._steps):
-                held = _faults()
+                held, began = _faults(), time.perf_counter()
                 self._one(on_cuda)
-                came = _faults() - held
-                faults += came if number >= before else 0
+                took, came = time.perf_counter() - began, _faults() - held
+                if number >= before:
+                    faults, seconds = faults + came, seconds + took
                 profiler.step()
-        return profiler, faults
+        self.profiler = profiler
+        return _Taken(faults, seconds)
 
     def _one(self, on_cuda: bool) -> None:
         import torch
