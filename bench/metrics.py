@@ -2,8 +2,8 @@
 
 Byte rates divide the embedding stage's bytes of a step (docs/method/work.md) by the time of the whole step, so a
 model's other stages lower them; `embedding_*` divide by the embedding stage's own time, where a trace gave it. The
-trace is a pass of its own: a stage's time is its share of the profiled step times the timed step's median, where the
-two are alike (bench/stage_doubts.py).
+stages are those of a pass of its own: a stage's time is its share of that pass's step times the timed step's median,
+where the two are alike (bench/stage_doubts.py).
 """
 
 from __future__ import annotations
@@ -106,9 +106,9 @@ def _intensity(record: Record, machine: Machine) -> Value:
 
 
 def stage_step_s(record: Record, stage: str) -> float | None:
-    """Seconds of one stage within the timed step: its share of the profiled step times the median step.
+    """Seconds of one stage within the timed step: its share of the step it was seen in times the median step.
 
-    None where the profiled step was unlike the timed one.
+    None where that step was unlike the timed one.
     """
     found, seconds = record.trace.stages.get(stage) if record.trace else None, step_s(record)
     if unlike(record):
@@ -411,7 +411,7 @@ def _trace_scale(record: Record) -> float | None:
     seconds = None if unlike(record) else step_s(record)
     if record.trace and record.trace.clock == "device":
         return 1.0
-    return seconds / record.trace.step_s if record.trace and record.trace.step_s > 0 and seconds else None
+    return seconds / record.trace.stages_step_s if record.trace and record.trace.stages_step_s > 0 and seconds else None
 
 
 def rows(records: Sequence[Record], machine: Machine) -> list[dict[str, Any]]:

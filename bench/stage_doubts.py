@@ -6,22 +6,35 @@ from bench.records import Record
 from bench.roofs import ROOF_TOLERANCE
 
 LIKE_TIMED = (0.8, 1.25)
-"""Profiled step over timed step, within which shares of the one are taken for shares of the other."""
+"""Step of a pass over timed step, within which shares of the one are taken for shares of the other."""
 
 
 def unlike(record: Record) -> str | None:
-    """Why the stages of the profiled step say nothing of the timed one; None where they do, or without a trace.
+    """Why the stages that were seen say nothing of the timed step; None where they do, or without a trace.
 
     What the profiler costs falls on small operators and not on large ones, and a slower pass has other causes too
     (memory faulted in, other load): one factor cannot take either out. Kernels of a GPU last as long with it.
     """
     trace = record.trace
-    if trace is None or trace.clock == "device" or LIKE_TIMED[0] <= trace.overhead_ratio <= LIKE_TIMED[1]:
+    if trace is None or trace.clock == "device":
         return None
-    return (
-        f"the profiled step took {trace.overhead_ratio:.2f} times the timed one (within {LIKE_TIMED[0]} and "
-        f"{LIKE_TIMED[1]} it stands for it): shares are of the profiled step, and no time or rate is taken from them"
-    )
+    seen = "profiled" if trace.clocked_step_s is None else "clocked"
+    ratio = trace.overhead_ratio * trace.stages_step_s / trace.step_s if trace.step_s else 0.0
+    if not _alike(ratio):
+        return _unlike(f"the {seen} step took {ratio:.2f} times the timed one", f"of the {seen} step")
+    if not _alike(trace.backward_ratio):
+        took = f"the profiled backward pass took {trace.backward_ratio:.2f} times the one without a profiler"
+        return _unlike(took, "of the profiled one")
+    return None
+
+
+def _alike(ratio: float) -> bool:
+    return LIKE_TIMED[0] <= ratio <= LIKE_TIMED[1]
+
+
+def _unlike(took: str, whose: str) -> str:
+    within = f"{LIKE_TIMED[0]} and {LIKE_TIMED[1]}"
+    return f"{took} (within {within} it stands for it): shares are {whose}, and no time or rate is taken from them"
 
 
 def beats_roof(fraction: float | None) -> str | None:

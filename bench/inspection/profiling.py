@@ -21,7 +21,7 @@ from bench.inspection.tables import Table, ms, share
 from bench.inspection.verdict import words
 from bench.records import Record
 from bench.reporting.format import percent, rate, seconds
-from bench.stage_doubts import beats_roof, unlike
+from bench.stage_doubts import beats_roof
 from profiles.machine import Machine
 from profiles.trace.components import Components, components
 from profiles.trace.gpu import gpu_work
@@ -58,7 +58,7 @@ class Stage(msgspec.Struct, frozen=True, kw_only=True):
     """One stage of the model, per timed step, forward and backward together. Its work is modelled, not observed.
 
     `doubt` says why a time, a rate or the fraction is None: the profiled step was unlike the timed one, or the stage
-    would be faster than its roof. `share_frac` is of the profiled step (of the timed one, for device times).
+    would be faster than its roof. `share_frac` is of the step that the stage was seen in (Record.trace).
     """
 
     stage: str
@@ -268,8 +268,7 @@ def page_of(looked: Looked, record: Record, machine: Machine, provenance: str) -
     timed_s = metrics.step_s(record)
     told = [device]
     if record.trace and timed_s:
-        doubt = " and so unlike it" if unlike(record) else ""
-        told.append(f"timed step {seconds(timed_s)}, profiled {record.trace.overhead_ratio:.2f} times as long{doubt}")
+        told.append(f"timed step {seconds(timed_s)}, profiled {record.trace.overhead_ratio:.2f} times as long")
     if record.work and timed_s:
         told.append(rate(record.work.total("bytes_compulsory") / timed_s, "B/s") + " compulsory (modelled)")
     found = Inspected(looked.inspection, looked.parts)

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 TITLE = "Where the step goes"
 CAPTION = (
-    "Share of the step per stage from a profiled pass of its own; the median of the timed step stands at the right. "
+    "Share of the step per stage from a pass of its own; the median of the timed step stands at the right. "
     "Plain is forward, hatched backward, grey what no stage covers (framework, data hand-over, gaps). Cases whose "
-    "profiled step was unlike the timed one are left out."
+    "stages were seen in steps unlike the timed ones are left out."
 )
 
 

@@ -163,9 +163,8 @@ def case_row(record: Record, machine: Machine, names: Mapping[str, str], traces:
 
 
 def trace_flags(record: Record) -> list[str]:
-    """That the stages of a case are not shown, as its profiled step was unlike the timed one."""
-    ratio = record.trace.overhead_ratio if record.trace else 0.0
-    return [f"no stages: profiled step {ratio:.2f} times the timed"] if unlike(record) else []
+    """That the stages of a case are not shown, as the steps they were seen in were unlike the timed ones."""
+    return ["no stages: seen in steps unlike the timed"] if unlike(record) else []
 
 
 def input_flags(record: Record) -> list[str]:

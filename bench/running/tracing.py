@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 from bench.records import Measurement, StageTime, TraceSummary
 from bench.running.request import Request
+from bench.running.stage_clock import clocked, joined
 from workloads.executions import Ready
 from workloads.work import STAGES
 
@@ -20,7 +22,7 @@ def trace_case(ready: Ready, inputs: Sequence[Any], request: Request, measuremen
     from profiles.capture import capture
     from profiles.trace.reader import read_trace
     from profiles.trace.stages import stage_times
-    from workloads.layers import set_tracing
+    from workloads.layers import annotate_with, set_tracing
     from workloads.steps import TABLE_UPDATE
 
     path, steps = Path(request.trace_path), request.limits.trace_steps
@@ -30,11 +32,19 @@ def trace_case(ready: Ready, inputs: Sequence[Any], request: Request, measuremen
     set_tracing(ready.annotated, False)
     found = stage_times(read_trace(path), (*STAGES, TABLE_UPDATE, *ready.stages), steps)
     timed_s = sorted(measurement.times_s)[len(measurement.times_s) // 2]
+    on_clock = None
+    if not found.on_device:
+        on_clock = clocked(lambda: ready.step(next(feed)), partial(annotate_with, ready.annotated), timed_s)
+    parts, backward_ratio = found.stages, 1.0
+    if on_clock is not None and on_clock.stages:
+        parts, backward_ratio = joined(on_clock, found.stages)
+    else:
+        on_clock = None
     # A GPU's kernels last as long under the profiler as without, so their share is of the timed step itself.
-    whole_s = timed_s if found.on_device else found.step_s
+    whole_s = timed_s if found.on_device else on_clock.step_s if on_clock else found.step_s
     stages = {
         name: StageTime(forward_s=f, backward_s=b, share_frac=(f + b) / whole_s)
-        for name, (f, b) in _with_update(found.stages).items()
+        for name, (f, b) in _with_update(parts).items()
         if f + b > 0
     }
     return TraceSummary(
@@ -43,8 +53,10 @@ def trace_case(ready: Ready, inputs: Sequence[Any], request: Request, measuremen
         step_s=found.step_s,
         overhead_ratio=found.step_s / timed_s,
         stages=stages,
-        coverage_frac=found.coverage_frac,
+        coverage_frac=sum(s.share_frac for s in stages.values()) if on_clock else found.coverage_frac,
         clock="device" if found.on_device else "host",
+        clocked_step_s=on_clock.step_s if on_clock else None,
+        backward_ratio=backward_ratio,
     )
 
 

@@ -31,6 +31,15 @@ def test_a_pass_stands_for_the_timed_steps_only_where_it_is_like_them(ratio: flo
     assert (unlike(profiled(ratio)) is not None) == doubted
 
 
+def test_clocked_stages_count_whatever_the_profiler_cost() -> None:
+    whole_s = profiled(1.0).trace.stages_step_s  # type: ignore[union-attr]
+    assert unlike(profiled(1.94, step_s=1.94 * whole_s, clocked_step_s=whole_s)) is None
+    slow = unlike(profiled(1.94, step_s=1.94 * whole_s, clocked_step_s=1.5 * whole_s))
+    assert "clocked step took 1.50 times" in str(slow)
+    backward = unlike(profiled(1.94, step_s=1.94 * whole_s, clocked_step_s=whole_s, backward_ratio=1.6))
+    assert "backward pass took 1.60 times" in str(backward)
+
+
 def test_device_times_are_not_stretched_by_the_profiler_and_no_trace_is_no_doubt() -> None:
     assert unlike(profiled(1.94, clock="device")) is None
     assert unlike(msgspec.structs.replace(profiled(1.0), trace=None)) is None
@@ -54,7 +63,7 @@ def test_reports_leave_its_stages_out_and_say_so() -> None:
     assert largest_stage(bad, MACHINE) is None
     assert plot.shown([good, bad]) == [good]
     row = case_row(bad, MACHINE, {bad.key: "a case"}, ())
-    assert "no stages: profiled step 1.94 times the timed" in row.flags
+    assert "no stages: seen in steps unlike the timed" in row.flags
     assert row.flags[:-1] == case_row(good, MACHINE, {bad.key: "a case"}, ()).flags
 
 
