@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import sys
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
 
+from bench import interrupts
 from bench.cli_baseline import baseline_app
-from bench.errors import Exit, UsageError
+from bench.errors import Exit, UsageError, machine_fault
+from bench.terminal import printable
 from profiles.trace.errors import TraceError
 from workloads.spec import SpecError
 
@@ -366,20 +367,22 @@ def selftest(
 
 def main() -> NoReturn:
     """Run the command line and exit with a documented code."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    interrupts.install()
     try:
         code = app(standalone_mode=False)
     except (SpecError, UsageError, TraceError) as error:
         _fail(str(error), Exit.USAGE)
     except typer.Exit as stop:
         sys.exit(stop.exit_code)
-    except KeyboardInterrupt:
-        _fail("stopped", Exit.INTERRUPTED)
+    except KeyboardInterrupt as stop:
+        _fail(str(stop) or "stopped", Exit.INTERRUPTED)
     except BrokenPipeError:
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(Exit.OK)
     except Exception as error:
+        if (told := machine_fault(error)) is not None:
+            _fail(told, Exit.USAGE)
         if not hasattr(error, "format_message"):
             raise
         _fail(_click_message(error), Exit.USAGE)
@@ -393,10 +396,7 @@ def _click_message(error: Exception) -> str:
     return where + str(error.format_message()) + " (see --help)"  # type: ignore[attr-defined]
 
 
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
-
-
 def _fail(message: str, code: Exit) -> NoReturn:
-    print(f"error: {message}" if code is Exit.USAGE else message, file=sys.stderr)
+    with contextlib.suppress(OSError):  # nobody may read any more
+        print(printable(f"error: {message}" if code is Exit.USAGE else message), file=sys.stderr, flush=True)
     sys.exit(code)

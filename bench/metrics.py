@@ -2,7 +2,8 @@
 
 Byte rates divide the embedding stage's bytes of a step (docs/method/work.md) by the time of the whole step, so a
 model's other stages lower them; `embedding_*` divide by the embedding stage's own time, where a trace gave it. The
-trace is a pass of its own: a stage's time is its share of the profiled step times the timed step's median.
+stages are those of a pass of its own: a stage's time is its share of that pass's step times the timed step's median,
+where the two are alike (bench/stage_doubts.py).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import msgspec
 from bench import stats
 from bench.records import Channel, Measurement, Record
 from bench.roofs import StageRoof, roof_step_s, stage_roofs
+from bench.stage_doubts import beats_roof, unlike
 from profiles.machine import Machine
 
 Value = float | tuple[float, float] | None
@@ -104,14 +106,21 @@ def _intensity(record: Record, machine: Machine) -> Value:
 
 
 def stage_step_s(record: Record, stage: str) -> float | None:
-    """Seconds of one stage within the timed step: its share of the profiled step times the median step."""
+    """Seconds of one stage within the timed step: its share of the step it was seen in times the median step.
+
+    None where that step was unlike the timed one.
+    """
     found, seconds = record.trace.stages.get(stage) if record.trace else None, step_s(record)
+    if unlike(record):
+        return None
     return found.share_frac * seconds if found and seconds else None
 
 
 def _embedding_rate(field: str) -> Formula:
     def of_record(record: Record, machine: Machine) -> Value:
         moved, seconds = _embedding(field)(record), stage_step_s(record, "embedding")
+        if stages(record, machine).get("embedding", {}).get("doubt"):
+            return None
         return moved / seconds if moved is not None and seconds else None
 
     return of_record
@@ -166,7 +175,7 @@ def _energy_j_per_step(record: Record, machine: Machine) -> Value:
     seconds = step_s(record)
     if not seconds:
         return None
-    counters = [w for c in _channels(record, "energy", suffix="_j") if (w := _counter_w(record, c)) is not None]
+    counters = [w for c in _channels(record, "energy", suffix="_j") if (w := _counter_per_s(record, c)) is not None]
     if counters:
         return math.fsum(counters) * seconds
     read = [during_repeats(record, c) for c in _channels(record, "power", suffix="_w")]
@@ -174,13 +183,30 @@ def _energy_j_per_step(record: Record, machine: Machine) -> Value:
     return math.fsum(means) * seconds if means else None
 
 
-def _counter_w(record: Record, channel: Channel) -> float | None:
-    """Mean watts of an energy counter between its first and last reading during the repeats."""
+def _counter_per_s(record: Record, channel: Channel) -> float | None:
+    """Mean growth of a counter per second (watts, of joules), first to last reading during the repeats."""
     readings = during_repeats(record, channel)
     if len(readings) < 2:
         return None
     (started, first), (ended, last) = readings[0], readings[-1]
     return (last - first) / (ended - started) if last > first and ended > started else None
+
+
+TRAFFIC_CHANNELS = ("memory_read_bytes", "memory_write_bytes")
+
+
+def _traffic_bytes_per_s(record: Record, machine: Machine) -> Value:
+    """Bytes that the memory controllers read and wrote per second of the repeats; None without their counters."""
+    counted = [c for c in record.telemetry if c.name in TRAFFIC_CHANNELS]
+    found = [per_s for c in counted if (per_s := _counter_per_s(record, c)) is not None]
+    return math.fsum(found) if found else None
+
+
+def _traffic_over_compulsory(record: Record, machine: Machine) -> Value:
+    """Counted over modelled bytes of a step, all stages."""
+    rate, seconds = _traffic_bytes_per_s(record, machine), step_s(record)
+    modelled = record.work.total("bytes_compulsory") if record.work else 0
+    return rate * seconds / modelled if isinstance(rate, float) and seconds and modelled else None
 
 
 def _samples_per_j(record: Record, machine: Machine) -> Value:
@@ -191,6 +217,11 @@ def _samples_per_j(record: Record, machine: Machine) -> Value:
 def _gpu_utilisation(record: Record, machine: Machine) -> Value:
     found = [c for c in _channels(record, "gpu", suffix="_frac") if "util" in c.name and "mem" not in c.name]
     values = [v for c in found for _, v in during_repeats(record, c)]
+    return fmean(values) if values else None
+
+
+def _cpus_used(record: Record, machine: Machine) -> Value:
+    values = [v for c in record.telemetry if c.name == "cpu_frac" for _, v in during_repeats(record, c)]
     return fmean(values) if values else None
 
 
@@ -207,6 +238,13 @@ METRICS: tuple[Metric, ...] = (
     Metric("step_latency_s_p50", "s", "lower", _latency(0.5), "median of single steps"),
     Metric("step_latency_s_p90", "s", "lower", _latency(0.9), "90th percentile of single steps"),
     Metric("step_latency_s_p99", "s", "lower", _latency(0.99), "99th percentile of single steps"),
+    Metric(
+        "latency_steps",
+        "",
+        "none",
+        _measured(lambda m: float(len(m.step_times_s))),
+        "single steps that the latency percentiles come from",
+    ),
     Metric("samples_per_s", "samples/s", "higher", _per_second(_samples), "rows of the batch per second of step time"),
     Metric("lookups_per_s", "lookups/s", "higher", _per_second(_lookups), "embedding rows looked up per second"),
     Metric(
@@ -290,12 +328,20 @@ METRICS: tuple[Metric, ...] = (
         "minor page faults per timed step",
     ),
     Metric(
+        "kernel_time_frac",
+        "fraction",
+        "lower",
+        _measured(lambda m: m.system_s / (m.user_s + m.system_s) if m.user_s + m.system_s > 0 else None),
+        "share of the process's CPU time during the repeats that the kernel spent for it; page faults, mostly",
+    ),
+    Metric(
         "involuntary_switches_per_s",
         "switches/s",
         "lower",
         _measured(lambda m: m.involuntary_switches / _timed_s(m)),
         "involuntary context switches per second of timed steps",
     ),
+    Metric("cpus_used", "CPUs", "none", _cpus_used, "CPUs that the case's process kept busy while it was timed"),
     Metric("table_bytes", "B", "none", _table_bytes, "all tables as fp32"),
     Metric("unique_frac", "fraction", "none", _of_inputs("unique_frac"), "distinct rows over lookups of one batch"),
     Metric(
@@ -346,12 +392,48 @@ METRICS: tuple[Metric, ...] = (
         _energy_j_per_step,
         "energy counters, else mean power, times the step; all devices that report",
     ),
+    Metric(
+        "memory_traffic_bytes_per_s",
+        "B/s",
+        "none",
+        _traffic_bytes_per_s,
+        "read and written by the memory controllers, counted by hardware, of the whole machine",
+    ),
+    Metric(
+        "traffic_over_compulsory",
+        "ratio",
+        "none",
+        _traffic_over_compulsory,
+        "bytes counted by hardware over the compulsory bytes modelled",
+    ),
     Metric("samples_per_j", "samples/J", "higher", _samples_per_j, "samples per joule"),
     Metric(
         "gpu_utilisation_frac", "fraction", "none", _gpu_utilisation, "mean time a kernel was running, as NVML says"
     ),
 )
 BY_NAME = {metric.name: metric for metric in METRICS}
+
+MODELLED = frozenset(
+    {
+        "logical_bytes_per_s",
+        "algorithmic_bytes_per_s",
+        "compulsory_bytes_per_s",
+        "embedding_logical_bytes_per_s",
+        "embedding_compulsory_bytes_per_s",
+        "flops_per_s",
+        "arithmetic_intensity",
+        "roof_step_s",
+        "fraction_of_roof",
+        "embedding_fraction_of_roof",
+        "traffic_over_compulsory",
+    }
+)
+"""Metrics that hold counted bytes or FLOPs (docs/method/work.md); every other one is measured or a fact of the case."""
+
+
+def basis(name: str) -> Literal["measured", "modelled"]:
+    """Whether a metric rests on measurement alone or on a model of the work too."""
+    return "modelled" if name in MODELLED else "measured"
 
 
 def value(record: Record, machine: Machine, name: str) -> float | None:
@@ -369,7 +451,8 @@ def stages(record: Record, machine: Machine) -> dict[str, dict[str, Any]]:
     """Per stage of the work: its time in the timed step, its work, and how it stands to its roof.
 
     share_frac, forward_s, backward_s come from the trace (None without one); flops, bytes_compulsory, roof_s and bound
-    (gather, stream or compute: the ceiling that sets roof_s) are modelled; fraction_of_roof = roof_s / stage time.
+    (gather, stream or compute: the ceiling that sets roof_s) are modelled; fraction_of_roof = roof_s / stage time, None
+    where that cannot be right, with the reason in `doubt`.
     """
     roofs = stage_roofs(record, machine)
     names = list(record.work.stages) if record.work else []
@@ -381,6 +464,8 @@ def _stage(record: Record, name: str, roof: StageRoof | None) -> dict[str, Any]:
     work = record.work.stages.get(name) if record.work else None
     found = record.trace.stages.get(name) if record.trace else None
     seconds, scale = stage_step_s(record, name), _trace_scale(record)
+    fraction = roof.seconds / seconds if roof and seconds else None
+    broken = beats_roof(fraction)
     return {
         "share_frac": found.share_frac if found else None,
         "forward_s": found.forward_s * scale if found and scale else None,
@@ -388,17 +473,18 @@ def _stage(record: Record, name: str, roof: StageRoof | None) -> dict[str, Any]:
         "flops": work.flops if work else None,
         "bytes_compulsory": work.bytes_compulsory if work else None,
         "roof_s": roof.seconds if roof else None,
-        "fraction_of_roof": roof.seconds / seconds if roof and seconds else None,
+        "fraction_of_roof": None if broken else fraction,
         "bound": roof.bound if roof else None,
+        "doubt": (unlike(record) if found else None) or broken,
     }
 
 
 def _trace_scale(record: Record) -> float | None:
-    """Timed step over profiled step; 1 for device times, which the profiler does not stretch."""
-    seconds = step_s(record)
+    """Timed step over profiled step; 1 for device times, which the profiler does not stretch; None where unlike."""
+    seconds = None if unlike(record) else step_s(record)
     if record.trace and record.trace.clock == "device":
         return 1.0
-    return seconds / record.trace.step_s if record.trace and record.trace.step_s > 0 and seconds else None
+    return seconds / record.trace.stages_step_s if record.trace and record.trace.stages_step_s > 0 and seconds else None
 
 
 def rows(records: Sequence[Record], machine: Machine) -> list[dict[str, Any]]:

@@ -17,22 +17,29 @@ from workloads.executions import Graphs
 from workloads.spec import ModelSpec
 from workloads.work import Work
 
-SCHEMA_VERSION = 1
-TRIAL_SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+TRIAL_SCHEMA_VERSION = 2
+"""Raised with a lift in bench/schemas.py and a stored example of the old one. 2: lines carry a checksum."""
 
 Phase = Literal["forward", "train_step"]
 CacheMode = Literal["rotated", "hot", "cold"]
 Execution = Literal["eager", "compile", "cuda_graph"]
 Placement = Literal["device", "managed", "managed_caching", "host"]
 Dtype = Literal["float32", "bfloat16", "float16"]
-Allocator = Literal["pinned", "default"]
+Allocator = Literal["pinned", "default", "jemalloc", "tcmalloc"]
+MatmulPrecision = Literal["highest", "high", "medium"]
+IndexDtype = Literal["int64", "int32"]
+BoundsCheck = Literal["none", "ignore", "warning", "fatal"]
+WaitPolicy = Literal["default", "passive", "active"]
 
 
 class Case(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One point of a sweep: a model, or a user's own step (`code`, as path.py:function), and how it is run.
 
-    `num_threads` 0 is every CPU the process may use. `allocator` and `huge_pages` need their own environment and
-    so their own fork server. `optimizer` counts only in a train step.
+    `num_threads` 0 is every CPU the process may use (those of `affinity`, a list such as '0,2-3', where that is not
+    empty); `interop_threads` 0 is torch's own choice. `allocator`, `huge_pages` and `wait_policy` (what OpenMP threads
+    do between parallel regions) need their own environment and so their own fork server. `optimizer` counts only in a
+    train step.
     """
 
     model: ModelSpec | None = None
@@ -52,6 +59,14 @@ class Case(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     placement: Placement = "device"
     cache_load_factor: float = 0.2
     tf32: bool = False
+    affinity: str = ""
+    interop_threads: int = 0
+    wait_policy: WaitPolicy = "default"
+    flush_denormal: bool = False
+    matmul_precision: MatmulPrecision = "highest"
+    index_dtype: IndexDtype = "int64"
+    bounds_check: BoundsCheck = "none"
+    inference_mode: bool = False
 
     def key(self) -> str:
         """Identity of the case: readable words and a hash of every field."""
@@ -69,7 +84,19 @@ class Case(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         return told if told["model"] is None else told | {"model": _model_identity(told["model"])}
 
 
-LATER = ("placement", "cache_load_factor", "tf32")
+LATER = (
+    "placement",
+    "cache_load_factor",
+    "tf32",
+    "affinity",
+    "interop_threads",
+    "wait_policy",
+    "flush_denormal",
+    "matmul_precision",
+    "index_dtype",
+    "bounds_check",
+    "inference_mode",
+)
 
 
 def _model_identity(model: dict[str, Any]) -> dict[str, Any]:
@@ -109,7 +136,13 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """Settings in force while the case ran, read back from the process rather than assumed."""
+    """Settings in force while the case ran, read back from the process rather than assumed.
+
+    allocator: pinned or default (glibc, by whether a large block comes from the heap), else the library that is mapped.
+    openmp_spin_frac: CPUs that idle OpenMP threads keep busy per thread, 50 ms after a parallel region; None where
+    there is one thread. anon_huge_bytes of resident_bytes lie on huge pages. bounds_check is None where the backend
+    has none; '' and None elsewhere: a record from before it was read back.
+    """
 
     num_threads: int
     interop_threads: int
@@ -124,6 +157,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     grad_mode: bool
     index_dtype: str = "int64"
     gc_disabled: bool = False
+    allocator: str = ""
+    wait_policy_env: str = ""
+    openmp_spin_frac: float | None = None
+    bounds_check: str | None = None
+    resident_bytes: int = 0
 
 
 class Replayed(msgspec.Struct, frozen=True, kw_only=True):
@@ -189,6 +227,9 @@ class TraceSummary(msgspec.Struct, frozen=True, kw_only=True):
 
     `step_s` is wall time. On a GPU (`clock` device) the stages' times are those of their kernels, copies and fills,
     their shares are of the timed step, and `coverage_frac` is the share of all device time that has a stage.
+    On a CPU, where `clocked_step_s` is given, stages were timed by the host's clock in steps without a profiler, that
+    long in the mean, and only the backward pass is divided as the profiled one was, which took `backward_ratio` times
+    as long; else they are those of the profiled step.
     """
 
     path: str
@@ -198,6 +239,13 @@ class TraceSummary(msgspec.Struct, frozen=True, kw_only=True):
     stages: dict[str, StageTime]
     coverage_frac: float
     clock: Literal["host", "device"] = "host"
+    clocked_step_s: float | None = None
+    backward_ratio: float = 1.0
+
+    @property
+    def stages_step_s(self) -> float:
+        """The step that the stages' times are parts of."""
+        return self.clocked_step_s or self.step_s
 
 
 class Channel(msgspec.Struct, frozen=True, kw_only=True):
@@ -217,8 +265,10 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
     of each repeat relative to the first, which began at origin_s on the host's monotonic clock (telemetry shares it).
     first_call_s: the first call of the step ever, compiling included where it is compiled. compile_s: every call that
     compiled something, or warm-up and capture of a CUDA graph; None for eager.
+    user_s, system_s: CPU time of the process during the repeats, its own code and the kernel's for it.
     stopped_by: precision, time_budget or max_repeats. flags: what limits trust, as code words (not_steady,
-    imprecise, page_faults, bimodal, host_bound, other_load, graph_breaks, recompiled).
+    imprecise, page_faults, bimodal, outliers, host_bound, small_pages, huge_pages, other_load, graph_breaks,
+    recompiled).
     """
 
     times_s: tuple[float, ...]
@@ -235,6 +285,8 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
     event_times_s: tuple[float, ...] = ()
     minor_faults: int = 0
     major_faults: int = 0
+    user_s: float = 0.0
+    system_s: float = 0.0
     involuntary_switches: int = 0
     peak_rss_bytes: int = 0
     device_peak_bytes: int | None = None
@@ -340,7 +392,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """How long and how precisely each case is measured."""
 
     precision_frac: float = 0.02
-    min_repeats: int = 6
+    min_repeats: int = 12
     max_repeats: int = 200
     budget_s: float = 2.0
     min_repeat_s: float = 0.05

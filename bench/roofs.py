@@ -10,6 +10,9 @@ from profiles.machine import Ceilings, Machine
 from profiles.roofline import gather_roof, gemm_roof, stream_roof
 from workloads.work import StageWork, line_bytes
 
+ROOF_TOLERANCE = 1.1
+"""What is faster than its lower bound by more than this factor was not doing the counted work."""
+
 Bound = Literal["gather", "stream", "compute"]
 
 

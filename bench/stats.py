@@ -1,7 +1,9 @@
 """Quantiles, intervals and shape of small samples: numbers in, numbers out. No unit is assumed anywhere.
 
 Intervals of medians are distribution-free: order statistics whose ranks follow from the binomial law. Repeats of a
-benchmark drift and so resemble their neighbours; the ranks are moved outwards by sqrt(n / effective n) for that.
+benchmark drift and so resemble their neighbours; the ranks are moved outwards by sqrt(n / effective n) for that, and by
+Student's t where few values remain, beyond the sample itself where that is not enough. How often the result holds is
+measured by `python -m tools.coverage` (docs/method/measuring.md).
 """
 
 from __future__ import annotations
@@ -9,11 +11,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from statistics import median
+from statistics import NormalDist, median
 from typing import NamedTuple
 
 CONFIDENCE = 0.95
+FEWEST = 6
+"""Values from which on smallest to largest hold the median with 95 %."""
 MAX_DIGITS = 4
+OUTLIERS_FRAC = 0.05
 BIMODAL_MIN_VALUES = 12
 BIMODAL_MIN_SIDE_FRAC = 0.2
 BIMODAL_MIN_GAP_FRAC = 0.6
@@ -57,10 +62,30 @@ def lag1_autocorrelation(values: Sequence[float]) -> float:
 def effective_size(values: Sequence[float]) -> float:
     """How many independent values say as much: n (1 - r) / (1 + r) with lag-1 autocorrelation r, from 1 to n.
 
-    Negative autocorrelation is taken as none, so that an interval is never narrowed by it.
+    A short sample shows less autocorrelation than there is, by about (1 + 4 r) / n (Kendall 1954), which is put back.
+    Negative autocorrelation is taken as none, so that an interval is never narrowed by it; fewer than 6 values tell
+    nothing and count in full.
     """
-    correlation = min(max(lag1_autocorrelation(values), 0.0), 0.999)
-    return max(1.0, len(values) * (1 - correlation) / (1 + correlation))
+    count = len(values)
+    if count < FEWEST or min(values) == max(values):
+        return float(count)
+    corrected = (count * lag1_autocorrelation(values) + 1) / (count - 4)
+    correlation = min(max(corrected, 0.0), 0.98)
+    return max(1.0, count * (1 - correlation) / (1 + correlation))
+
+
+def t_over_normal(size: float, confidence: float = CONFIDENCE) -> float:
+    """How much wider Student's t of `size` values is than the normal law; 2 degrees of freedom at the least.
+
+    By the expansion in 1 / df (Abramowitz and Stegun 26.7.5), within 4 % of the exact quantile.
+    """
+    df, z = max(size - 1, 2.0), NormalDist().inv_cdf((1 + confidence) / 2)
+    terms = (
+        (z**3 + z) / 4,
+        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
+        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
+    )
+    return (z + math.fsum(term / df**power for power, term in enumerate(terms, 1))) / z
 
 
 def median_rank(count: int, confidence: float = CONFIDENCE) -> int:
@@ -85,15 +110,26 @@ def _log_choose(n: int, k: int) -> float:
 def median_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> tuple[float, float]:
     """(low, high) holding the median with `confidence`, widened for autocorrelation.
 
-    Smallest to largest is the widest it can say: fewer than 6 values hold the median less surely than 95 % (5 values
-    in 93.75 % of samples).
+    Of fewer than 6 values smallest to largest, which holds the median less surely than 95 % (5 values in 93.75 % of
+    samples). Where the ranks asked for lie beyond the sample, its ends are moved outwards in proportion.
     """
     ordered = sorted(values)
-    count = len(ordered)
+    count, size = len(ordered), effective_size(values)
     middle = (count + 1) / 2
-    reach = (middle - median_rank(count, confidence)) * math.sqrt(count / effective_size(values))
+    reach = (middle - median_rank(count, confidence)) * math.sqrt(count / size)
+    if size < count:
+        reach *= t_over_normal(size, confidence)
     rank = max(1, math.floor(middle - reach + 1e-9))
-    return ordered[rank - 1], ordered[count - rank]
+    low, high = ordered[rank - 1], ordered[count - rank]
+    beyond = reach / (middle - 1) if count >= FEWEST else 1.0
+    return _beyond(low, high, median(ordered), beyond) if beyond > 1 else (low, high)
+
+
+def _beyond(low: float, high: float, middle: float, factor: float) -> tuple[float, float]:
+    """The ends `factor` times as far from the middle, as ratios where all are positive, so that they stay so."""
+    if low > 0:
+        return middle * (low / middle) ** factor, middle * (high / middle) ** factor
+    return middle - (middle - low) * factor, middle + (high - middle) * factor
 
 
 def half_width_frac(values: Sequence[float]) -> float:
@@ -124,6 +160,12 @@ def outlier_frac(values: Sequence[float]) -> float:
     low, high = quantile(values, 0.25), quantile(values, 0.75)
     reach = 3 * (high - low)
     return sum(v < low - reach or v > high + reach for v in values) / len(values)
+
+
+def has_outliers(values: Sequence[float]) -> bool:
+    """Whether more than one value in twenty, and more than one at all, lies far outside the quartiles."""
+    far = outlier_frac(values)
+    return far > OUTLIERS_FRAC and far * len(values) > 1.5
 
 
 def is_bimodal(values: Sequence[float]) -> bool:

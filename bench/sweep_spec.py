@@ -22,6 +22,8 @@ CASE_AXES = tuple(f for f in Case.__struct_fields__ if f not in ("model", "code"
 LIMIT_FIELDS = Limits.__struct_fields__
 AXES = ("preset", *CASE_AXES, *TABLE_AXES, *MODEL_AXES)
 
+CPU_LIST = r"(\d+(-\d+)?(,\d+(-\d+)?)*)?"
+
 Scalar = int | float | str | bool
 
 
@@ -266,5 +268,9 @@ def _check(case: Case) -> None:
         raise SpecError("cache_load_factor", case.cache_load_factor, "a number above 0, at most 1")
     if case.num_threads < 0:
         raise SpecError("num_threads", case.num_threads, "0 (every CPU) or a whole number above 0")
+    if case.interop_threads < 0:
+        raise SpecError("interop_threads", case.interop_threads, "0 (torch's own choice) or a whole number above 0")
+    if not re.fullmatch(CPU_LIST, case.affinity):
+        raise SpecError("affinity", case.affinity, "a list of CPUs such as '0,2-3', or '' for every CPU")
     if not re.fullmatch(r"cpu|cuda(:\d+)?", case.device):
         raise unknown("device", case.device, ["cpu", "cuda", "cuda:0"])

@@ -39,8 +39,10 @@ _CPU_SHAPES = (
 )
 _CUDA_SHAPES = ((2048,) * 3, (4096,) * 3, (8192,) * 3, (8192, 4096, 8192))
 _ASSUMED_LLC_BYTES = 64 << 20
-_SMALLEST_ARENA_BYTES = 512 << 20
-_MEMORY_SHARE = 0.2
+_SMALLEST_STREAM_BYTES = 512 << 20
+_FAR_BYTES = 8 << 30
+"""Random rows of tables this large miss the address translation caches too, which streams never do."""
+_MEMORY_SHARE = 0.35
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class Plan:
     """Sizes of one measurement; `default_plan` derives them from the device, tests make small ones."""
 
     arena_bytes: int
+    stream_bytes: int
     read_working_sets: tuple[int, ...]
     gather_working_sets: tuple[int, ...]
     row_bytes: tuple[int, ...] = ROW_BYTES
@@ -66,21 +69,25 @@ class Plan:
 
 
 def plan_cpu(l2_bytes: int, llc_bytes: int, available_bytes: int, threads: int) -> Plan:
-    """Sizes for a CPU with these caches; arrays are 4x the last-level cache where a fifth of the memory allows."""
+    """Sizes for a CPU with these caches: streams over 4x the last one, gathers also over 8 GiB.
+
+    Arrays take a third of the available memory at most.
+    """
     llc = llc_bytes or _ASSUMED_LLC_BYTES
     l2 = min(l2_bytes or llc // 8, llc)
-    wanted = max(4 * llc, _SMALLEST_ARENA_BYTES)
-    arena = min(wanted, int(available_bytes * _MEMORY_SHARE)) if available_bytes else wanted
+    wanted = max(4 * llc, _SMALLEST_STREAM_BYTES)
+    arena = min(max(wanted, _FAR_BYTES), int(available_bytes * _MEMORY_SHARE)) if available_bytes else wanted
+    stream = min(wanted, arena)
+    near = [l2 // 2, 4 * l2, llc // 8, llc // 2, llc, stream]
     return Plan(
         arena_bytes=arena,
+        stream_bytes=stream,
         read_working_sets=tuple(
-            kernels.spread_points([l2 // 2, 2 * l2, 16 << 20, llc // 4, llc, 4 * llc, arena], arena)
+            kernels.spread_points([l2 // 2, 2 * l2, 16 << 20, llc // 4, llc, 4 * llc, stream], stream)
         ),
-        gather_working_sets=tuple(
-            kernels.spread_points([l2 // 2, 4 * l2, llc // 8, llc // 2, llc, 4 * llc, arena], arena)
-        ),
+        gather_working_sets=tuple(kernels.spread_points([*near, arena // 4, arena], arena)),
         threads=threads,
-        notes=_arena_notes(arena, wanted),
+        notes=_arena_notes(stream, wanted),
     )
 
 
@@ -90,6 +97,7 @@ def plan_cuda(l2_bytes: int, free_bytes: int) -> Plan:
     points = [l2_bytes // 2, 2 * l2_bytes, 4 * l2_bytes, 1 << 30, arena]
     return Plan(
         arena_bytes=arena,
+        stream_bytes=arena,
         read_working_sets=tuple(kernels.spread_points(points, arena)),
         gather_working_sets=tuple(kernels.spread_points(points, arena)),
         lookups=500_000,
@@ -135,27 +143,28 @@ def _silent(_label: str, _frac: float) -> None:
 def measure(
     device: str, *, budget_s: float = 30.0, progress: Progress | None = None, plan: Plan | None = None
 ) -> Ceilings:
-    """Measure the peaks of 'cpu' or 'cuda:N' within about `budget_s` seconds.
+    """Measure the peaks of 'cpu' or 'cuda:N' within about `budget_s` seconds, once the memory for it is filled.
 
     Copy and triad count bytes read plus written, gathers count lookups x row bytes. `progress(label, frac)` is told
     what is being tried. Every ceiling is tried at least once, even past the budget. ValueError for an unknown device.
     """
     import torch
 
-    deadline, watch = Deadline(budget_s), load.LoadWatch()
+    started, watch = Deadline(0.0), load.LoadWatch()
     plan = plan or default_plan(device)
     (progress or _silent)("memory", 0.0)
     timer: Timer = host_timer if device == "cpu" else cuda_ceilings.event_timer(device)
     with torch.no_grad(), thread_count(plan.threads if device == "cpu" else None)():
         arena = make_arena(plan.arena_bytes, device, plan.threads)
         cells = build_cells(arena, plan)
+        deadline = Deadline(budget_s)
         rounds = run_cells(cells.all(), timer, plan.pace, deadline, progress or _silent)
         extra = {} if device == "cpu" else cuda_ceilings.transfers(device)
     notes = (*plan.notes, *cells.notes, *_notes(device, rounds, plan.pace))
     found = Ceilings(
         device=device,
         measured_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        duration_s=deadline.elapsed_s(),
+        duration_s=started.elapsed_s(),
         notes=notes,
         other_load_frac=watch.other_frac(),
         **cells.ceilings(),  # type: ignore[arg-type]
@@ -200,11 +209,12 @@ class Cells:
 def build_cells(arena: torch.Tensor, plan: Plan) -> Cells:
     """Every cell of `plan`, over one arena."""
     gather, notes = _gather_cells(arena, plan)
+    near = arena[: plan.stream_bytes // 4]
     return Cells(
-        single=_stream_cells(arena, plan),
-        read_curve=[_read_cell(arena, size, plan.threads) for size in plan.read_working_sets],
+        single=_stream_cells(near, plan),
+        read_curve=[_read_cell(near, size, plan.threads) for size in plan.read_working_sets],
         gather=gather,
-        gemm={name: _gemm_cell(arena, name, plan) for name in plan.gemm_dtypes},
+        gemm={name: _gemm_cell(near, name, plan) for name in plan.gemm_dtypes},
         notes=notes,
     )
 

@@ -5,29 +5,18 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
-from typing import Literal
 
-import msgspec
-
+from profiles.doctor_noise import noise_findings
+from profiles.finding import Finding
 from profiles.machine import Machine
 from profiles.probes import gpu, memory, power
 from profiles.probes.cuda_driver import load_driver
 from profiles.samplers.rapl import RaplSampler
 
-Level = Literal["ok", "warn", "missing"]
 _IMPORT_TIMEOUT_S = 60.0
 _SMALL_MEMORY_BYTES = 4 << 30
 # The torch each fbgemm-gpu was built against; any other pair fails to load or, worse, loads and computes wrongly.
 TORCH_OF_FBGEMM = {"1.6": "2.11", "1.7": "2.12", "1.8": "2.13"}
-
-
-class Finding(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing looked at: what was found, and what to do about it where something can be done."""
-
-    topic: str
-    level: Level
-    found: str
-    cure: str | None = None
 
 
 TryImport = Callable[[str], str | None]
@@ -65,6 +54,7 @@ def diagnose(machine: Machine, *, importing: TryImport = try_import) -> tuple[Fi
         governor_finding(power.read_governors()),
         huge_page_finding(memory.read_thp()),
         quota_finding(machine),
+        *noise_findings(machine),
         memory_finding(machine.memory_bytes, memory.available_bytes()),
     )
 

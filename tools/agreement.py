@@ -1,15 +1,16 @@
-"""Do three ways of timing agree? `python -m tools.agreement [--alternations 10] [--seed 1]`
+"""Do three ways of timing agree? `python -m tools.agreement [--alternations 10] [--seed 1] [--cases 0,1] [--json]`
 
 On embedding, MLP and DLRM steps of about 0.5 to 20 ms, forward and train, one worker process times the same step by a
 bare loop, by torch.utils.benchmark's Timer.blocked_autorange, and by ours with telemetry off and on, in a new random
 order in each alternation. Prints the ratios of the medians over the alternations to the bare loop's (1.000: no
-difference), and that of telemetry on to off.
+difference), and that of telemetry on to off. --cases picks some of CASES by number.
 """
 
 from __future__ import annotations
 
 import argparse
 import random
+import sys
 import time
 from collections.abc import Callable, Sequence
 from itertools import cycle, islice
@@ -130,21 +131,49 @@ def measured(pool: Pool, case: Sequence[Any], alternations: int, seed: int) -> d
     return {side: median(found) for side, found in readings.items()}
 
 
+class Agreed(msgspec.Struct, frozen=True, kw_only=True):
+    """One case: median step time of the bare loop, and the ratios of the other medians."""
+
+    case: str
+    bare_s: float
+    timer_over_bare: float
+    ours_over_bare: float
+    telemetry_on_over_off: float
+
+
+def agreed(case: Sequence[Any], found: dict[str, float]) -> Agreed:
+    """The ratios of one case's sides."""
+    bare_s = found["bare"]
+    return Agreed(
+        case=" ".join(case[:3]),
+        bare_s=bare_s,
+        timer_over_bare=found["timer"] / bare_s,
+        ours_over_bare=found["ours"] / bare_s,
+        telemetry_on_over_off=found["ours_watched"] / found["ours"],
+    )
+
+
 def main() -> None:
     """Print one line per case."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--alternations", type=int, default=10)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--cases", default=",".join(map(str, range(len(CASES)))))
+    parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
+    told = []
     with Pool() as pool:
-        for case in CASES:
-            found = measured(pool, case, options.alternations, options.seed)
-            bare, on_off = found["bare"], found["ours_watched"] / found["ours"]
+        for case in (CASES[int(number)] for number in options.cases.split(",")):
+            told.append(agreed(case, measured(pool, case, options.alternations, options.seed)))
+            one = told[-1]
             print(
-                f"{case[0]:12} {case[1]:10} {case[2]:11} bare {bare * 1e3:7.3f} ms  timer/bare "
-                f"{found['timer'] / bare:.4f}  ours/bare {found['ours'] / bare:.4f}  telemetry on/off {on_off:.4f}",
+                f"{one.case:36} bare {one.bare_s * 1e3:7.3f} ms  timer/bare {one.timer_over_bare:.4f}  ours/bare "
+                f"{one.ours_over_bare:.4f}  telemetry on/off {one.telemetry_on_over_off:.4f}",
+                file=sys.stderr if options.json else sys.stdout,
                 flush=True,
             )
+    if options.json:
+        print(msgspec.json.format(msgspec.json.encode(told)).decode())
 
 
 if __name__ == "__main__":

@@ -10,13 +10,16 @@ from __future__ import annotations
 
 import argparse
 import os
+import subprocess
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from statistics import median
 
 import numpy as np
 from numpy.typing import NDArray
 
+from profiles.allocator import pinned_environment
 from workloads import indices
 from workloads.batch import make_batch
 from workloads.spec import ModelSpec, TableSpec
@@ -143,8 +146,30 @@ def print_speed(tries: int) -> None:
         print(f"{name:32} {rate(job, amount, tries) / 1e6:8.1f} M indices/s")
     weight = torch.empty(FILL_BYTES // 256, 64)
     print(f"{'table fill, pages there':32} {rate(lambda: fill_table(weight, 0, 0), FILL_BYTES, tries) / 1e9:8.2f} GB/s")
-    fresh = rate(lambda: fill_table(torch.empty(FILL_BYTES // 256, 64), 0, 0), FILL_BYTES, tries)
-    print(f"{'table fill, new pages':32} {fresh / 1e9:8.2f} GB/s")
+    for name, environ in (
+        ("table fill, new huge pages", pinned_environment()),
+        ("table fill, new 4 KiB pages", pinned_environment(huge_pages=False)),
+    ):
+        print(f"{name:32} {median(filled_anew(environ) for _ in range(tries)) / 1e9:8.2f} GB/s")
+
+
+def filled_anew(environ: Mapping[str, str]) -> float:
+    """Bytes per second of filling the first table of a new process, whose every page is new."""
+    command = [sys.executable, "-m", "tools.input_laws", "--fill-once"]
+    return float(subprocess.run(command, env=environ, capture_output=True, text=True, check=True).stdout)
+
+
+def fill_once() -> float:
+    """Bytes per second of filling one table that this process has just got."""
+    import torch
+
+    from workloads.tables import fill_table
+
+    fill_table(torch.empty(1 << 12, 64), 0, 0)
+    weight = torch.empty(FILL_BYTES // 256, 64)
+    began = time.perf_counter()
+    fill_table(weight, 0, 0)
+    return FILL_BYTES / (time.perf_counter() - began)
 
 
 def main() -> None:
@@ -154,8 +179,11 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=DRAWS)
     parser.add_argument("--speed", action="store_true")
     parser.add_argument("--tries", type=int, default=5)
+    parser.add_argument("--fill-once", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.speed:
+    if options.fill_once:
+        print(fill_once())
+    elif options.speed:
         print_speed(options.tries)
     else:
         print_laws(options.seeds, options.draws)

@@ -199,9 +199,11 @@ def _check_forward(
 
 
 def _rounds_to_tf32(bundle: ModelBundle) -> bool:
-    """Whether matrix products of float32 round their inputs to 10 bits of fraction, as float16 has."""
-    rounds = torch.get_float32_matmul_precision() != "highest"
-    return rounds and bundle.device.type == "cuda" and bundle.dtype == torch.float32
+    """Whether matrix products of float32 may round their inputs: to 10 bits of fraction (TF32), on a CPU at 'medium'
+    to bfloat16, where the processor has such products."""
+    asked = torch.get_float32_matmul_precision()
+    rounds = asked != "highest" if bundle.device.type == "cuda" else asked == "medium"
+    return rounds and bundle.dtype == torch.float32
 
 
 def _gradient_tolerance(bundle: ModelBundle) -> float:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from workloads import backends, models, placements
+from workloads import backends, models, options, placements
 from workloads.batch import Batch
 from workloads.layers import Annotate, Annotated
 from workloads.pooling import Bags
@@ -17,6 +18,7 @@ from workloads.spec import ModelSpec, SpecError, has_pair_table, unknown
 from workloads.work import is_training
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+INDEX_DTYPES = {"int64": torch.int64, "int32": torch.int32}
 
 
 class Prepared(NamedTuple):
@@ -32,7 +34,8 @@ class ModelBundle:
     """A model with filled tables, ready for steps of `phase`. `optimizer` is None in the forward phase.
 
     `optimizers` maps the annotation of an update to what does it: the dense parameters, and the tables where the
-    backend does not update them itself. Empty in the forward phase.
+    backend does not update them itself. Empty in the forward phase. `index_dtype` is that of prepared indices and
+    offsets; `inference_mode` runs the forward step under torch.inference_mode instead of no_grad.
     """
 
     spec: ModelSpec
@@ -44,12 +47,16 @@ class ModelBundle:
     optimizer: str | None
     learning_rate: float
     optimizers: dict[str, torch.optim.SGD]
+    index_dtype: str = "int64"
+    inference_mode: bool = False
 
     def prepare(self, batch: Batch) -> Prepared:
         """Convert a batch outside the timed region."""
+        bags = self.model.embedding.prepare(batch)
+        wanted = INDEX_DTYPES[self.index_dtype]
         return Prepared(
             torch.from_numpy(batch.dense).to(self.device, self.dtype),
-            self.model.embedding.prepare(batch),
+            tuple(b._replace(indices=b.indices.to(wanted), offsets=b.offsets.to(wanted)) for b in bags),
             torch.from_numpy(batch.labels).to(self.device),
         )
 
@@ -82,10 +89,14 @@ def build_model(
     learning_rate: float = 0.1,
     placement: str = "device",
     cache_load_factor: float = 0.2,
+    index_dtype: str = "int64",
+    bounds_check: str = "none",
+    inference_mode: bool = False,
 ) -> ModelBundle:
     """The model on the backend, tables filled by `num_threads` threads and dense parameters drawn from `seed`.
 
-    Equal seeds give equal tables and dense parameters on every backend. `placement`: see workloads/placements.py.
+    Equal seeds give equal tables and dense parameters on every backend. `placement`: see workloads/placements.py;
+    `index_dtype`, `bounds_check` and `inference_mode`: see workloads/options.py.
     Raises SpecError for what is unknown or cannot run, with the backend's reason.
     """
     if dtype not in DTYPES:
@@ -93,6 +104,15 @@ def build_model(
     training = is_training(phase)
     refused = backends.refusal(
         backend, spec.tables, device=device, dtype=dtype, phase=phase, optimizer=optimizer, placement=placement
+    )
+    refused = refused or options.refusal(
+        backend,
+        spec.tables,
+        device=placements.table_device(device, placement),
+        phase=phase,
+        index_dtype=index_dtype,
+        bounds_check=bounds_check,
+        inference_mode=inference_mode,
     )
     if refused:
         raise refused
@@ -104,6 +124,7 @@ def build_model(
         optimizer=optimizer if training else None,
         learning_rate=learning_rate,
         **placements.extra(chosen, placement, cache_load_factor),
+        **({"bounds_check": bounds_check} if bounds_check != "none" else {}),
     )
     embedding.output_device = torch.device(device)
     embedding.fill(seed, num_threads)
@@ -122,6 +143,8 @@ def build_model(
         optimizer=optimizer if training else None,
         learning_rate=learning_rate,
         optimizers=_optimizers(model, learning_rate) if training else {},
+        index_dtype=index_dtype,
+        inference_mode=inference_mode,
     )
 
 
@@ -145,13 +168,13 @@ def make_step(bundle: ModelBundle, phase: str | None = None, model: Callee | Non
     """The step that is timed: prepared batch -> output (forward) or loss (train_step; the pooled rows where the
     model is embedding-only). `model` stands in for the bundle's, compiled for example.
 
-    forward runs under no_grad (FBGEMM's CPU operators refuse inference_mode). A train step is zero_grad, forward,
+    forward runs under no_grad, or inference_mode where the bundle says so. A train step is zero_grad, forward,
     binary cross-entropy with logits, backward, SGD. The embedding-only model has no loss: its backward starts from
     a gradient of ones, as for the sum of its output. Raises SpecError where a bundle built for forward is to train.
     """
     called: Callee = model or bundle.model
     if not is_training(phase or bundle.phase):
-        return _forward_step(called)
+        return _forward_step(called, torch.inference_mode if bundle.inference_mode else torch.no_grad)
     if bundle.optimizer is None:
         raise SpecError("phase", phase, "build the model with phase = 'train_step' to train it")
     embedding_only = bundle.spec.variant == "embedding"
@@ -165,9 +188,9 @@ def refresh(step: Step) -> None:
         renew()
 
 
-def _forward_step(model: Callee) -> Step:
+def _forward_step(model: Callee, without_grad: Callable[[], AbstractContextManager[Any]]) -> Step:
     def step(inputs: Prepared) -> Tensor:
-        with torch.no_grad():
+        with without_grad():
             output: Tensor = model(inputs.dense, inputs.lookups)
         return output
 

@@ -32,10 +32,17 @@ class IntTables(Embedding):
     """
 
     def __init__(
-        self, tables: tuple[TableSpec, ...], *, device: str, dtype: torch.dtype, storage: Storage | None = None
+        self,
+        tables: tuple[TableSpec, ...],
+        *,
+        device: str,
+        dtype: torch.dtype,
+        storage: Storage | None = None,
+        bounds_check: str = "none",
     ) -> None:
         super().__init__(tables, group(tables, lambda t: (t.pooling, t.weighted)), device, dtype)
         self.storage = storage or Storage()
+        self.bounds_check = BoundsCheckMode[bounds_check.upper()]
         self.ops = nn.ModuleList(self._op([tables[t] for t in members]) for members in self.groups)
 
     def _op(self, tables: list[TableSpec]) -> nn.Module:
@@ -45,7 +52,7 @@ class IntTables(Embedding):
             pooling_mode=POOLING[tables[0].pooling],
             device=self.device,
             output_dtype=SparseType.FP32,
-            bounds_check_mode=BoundsCheckMode.NONE,
+            bounds_check_mode=self.bounds_check,
             indices_dtype=torch.int64,
             cache_load_factor=self.storage.cache_load_factor,
         )

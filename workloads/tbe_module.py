@@ -54,11 +54,13 @@ class TableBatched(Embedding):
         optimizer: str,
         learning_rate: float,
         storage: Storage | None = None,
+        bounds_check: str = "none",
     ) -> None:
         super().__init__(tables, group(tables, lambda t: (t.pooling, t.weighted)), device, dtype)
         if optimizer not in OPTIMIZERS:
             raise unknown("optimizer", optimizer, list(OPTIMIZERS))
         self.optimizer, self.storage = optimizer, storage or Storage()
+        self.bounds_check = BoundsCheckMode[bounds_check.upper()]
         self.ops = nn.ModuleList(
             self._op([tables[t] for t in members], optimizer, learning_rate) for members in self.groups
         )
@@ -74,7 +76,7 @@ class TableBatched(Embedding):
             device=self.device,
             cache_load_factor=self.storage.cache_load_factor,
             # The extra pass over all indices is FBGEMM's debugging aid; indices are in range by construction here.
-            bounds_check_mode=BoundsCheckMode.NONE,
+            bounds_check_mode=self.bounds_check,
         )
         return op
 

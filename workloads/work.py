@@ -90,6 +90,20 @@ def rows_line_bytes(table: TableSpec, rows: float) -> float:
     return min(rows * line_bytes(table.row_bytes), line_bytes(table.num_rows * table.row_bytes))
 
 
+def with_index_bytes(work: Work, batch_size: int, num_tables: int, index_bytes: int) -> Work:
+    """The same work with indices and offsets of `index_bytes` each instead of INDEX_BYTES."""
+    stage = work.stages.get("embedding")
+    if stage is None or index_bytes == INDEX_BYTES:
+        return work
+    saved = round((INDEX_BYTES - index_bytes) * (work.lookups + num_tables * (batch_size + 1)))
+    smaller = msgspec.structs.replace(
+        stage,
+        bytes_algorithmic=stage.bytes_algorithmic - saved,
+        bytes_compulsory=stage.bytes_compulsory - saved,
+    )
+    return msgspec.structs.replace(work, stages=work.stages | {"embedding": smaller})
+
+
 def make_work(spec: ModelSpec, batch_size: int, touches: tuple[TableTouch, ...], stages: dict[str, StageWork]) -> Work:
     """Work from its stages, with lookups and mean row bytes of the embedding."""
     lookups = math.fsum(t.lookups for t in touches)

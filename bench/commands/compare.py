@@ -9,7 +9,7 @@ import msgspec
 from bench import store
 from bench.commands.output import print_json, print_table
 from bench.errors import Exit
-from bench.gate.advisory import ADVICE, Timed, compare, timed
+from bench.gate.advisory import ADVICE, Timed, agreement, compare, timed
 from bench.gate.render.words import percent, time_cell
 from bench.pytesting.read import read_benchmarks
 
@@ -17,8 +17,10 @@ from bench.pytesting.read import read_benchmarks
 def compare_runs(base: Path, head: Path, *, as_json: bool) -> int:
     """Print the comparison; 4 where no case could be compared, else 0. Never a verdict."""
     found = compare(_read(base), _read(head))
+    agreed = agreement(found)
     if as_json:
-        print_json({"advice": ADVICE, "cases": msgspec.to_builtins(found)})
+        told = {"agree": agreed.agree, "compared": agreed.compared}
+        print_json({"advice": ADVICE, "agreement": told, "cases": msgspec.to_builtins(found)})
     else:
         rows = [
             [
@@ -31,7 +33,7 @@ def compare_runs(base: Path, head: Path, *, as_json: bool) -> int:
             for c in found
         ]
         print_table(f"{base} against {head}", ["case", "base", "head", "change", ""], rows, right=[1, 2, 3])
-        print(f"{ADVICE[0].upper()}{ADVICE[1:]}.")
+        print(f"{agreed.words}.\n{ADVICE[0].upper()}{ADVICE[1:]}.")
     return Exit.OK if any(c.change_frac is not None for c in found) else Exit.NOT_COMPARABLE
 
 

@@ -36,6 +36,7 @@ from bench.gate.sample_size import require_resolution
 from bench.gate.schedule import next_plan
 from bench.gate.side import SideLostError
 from bench.gate.suite import Place
+from bench.machine_lock import machine_lock
 from profiles.atomic_file import write_atomically
 
 
@@ -65,7 +66,7 @@ def run_gate(options: GateOptions) -> int:
             return Exit.OK
         require_writable(options.out)
         manifest = gate_manifest(options, root, folder, (base or head, head), suite, preset, machine)
-        with store.machine_lock():
+        with machine_lock():
             run_dir = store.new_run_dir(options.out, "gate")
             # Ignored by git: a run inside the repository must not count as a change of the working tree.
             write_atomically(run_dir / ".gitignore", b"*\n")
@@ -154,7 +155,7 @@ def _resume(options: GateOptions, run_dir: Path) -> int:
     machine, root = identify(), Path(manifest.repository)
     require_same(run_dir, manifest, machine, root)
     base = None if manifest.against else manifest.base
-    with checkouts(root, base, manifest.head) as (base_root, head_root), store.machine_lock():
+    with checkouts(root, base, manifest.head) as (base_root, head_root), machine_lock():
         places = make_places(root, Path(manifest.folder), base_root, head_root)
         stored = counters.as_base(counters.read(Path(manifest.against))) if manifest.against else ()
         skipped = {} if manifest.runner == "pytest" else skip_reasons(manifest.cases, machine)

@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from bench import metrics, store
 from bench.commands.inspect_page import write_pages
 from bench.commands.output import print_json, print_table, stderr
 from bench.errors import UsageError
 from bench.exporting.as_csv import write_rows
-from bench.records import Manifest
+from bench.records import Manifest, Record
 from bench.run import Run
 
 
@@ -22,27 +24,43 @@ def show_run(run_dir: Path, *, as_json: bool, as_csv: bool) -> None:
     records = store.read_records(run_dir)
     rows = metrics.rows(records, manifest.machine)
     if as_json:
-        print_json(rows)
+        print_json([row | _told(record, records, manifest) for row, record in zip(rows, records, strict=True)])
     elif as_csv:
         write_rows(rows, sys.stdout)
     else:
-        _print_rows(manifest, rows)
+        _print_rows(manifest, records, rows)
 
 
-def _print_rows(manifest: Manifest, rows: Sequence[dict[str, Any]]) -> None:
+def _told(record: Record, records: Sequence[Record], manifest: Manifest) -> dict[str, Any]:
+    """Trust and advice of one case, and which metrics are modelled."""
+    from bench.reporting.advice import advice
+    from bench.reporting.case_trust import trust
+
+    found = trust(record, manifest.machine)
+    return {
+        "trust": {"level": found.level, "reasons": list(found.reasons)} if found else None,
+        "advice": advice(record, records),
+        "modelled": sorted(metrics.MODELLED),
+        "settings": msgspec.to_builtins(record.settings),
+    }
+
+
+def _print_rows(manifest: Manifest, records: Sequence[Record], rows: Sequence[dict[str, Any]]) -> None:
+    from bench.reporting.case_trust import trust
     from bench.reporting.cases import format_metric
 
     shown = ("step_s_p50", "samples_per_s", "compulsory_bytes_per_s", "fraction_of_roof", "peak_rss_bytes")
     cells = []
-    for row in rows:
-        outcome = row["outcome"]
+    for row, record in zip(rows, records, strict=True):
+        outcome, trusted = row["outcome"], trust(record, manifest.machine)
         if outcome["status"] == "ok":
             values = [format_metric(name, row["metrics"]) for name in shown]
         else:
             values = [str(outcome.get("reason") or ""), *[""] * (len(shown) - 1)]
-        cells.append([row["key"], outcome["status"], *values])
-    columns = ["case", "outcome", "step", "samples/s", "compulsory", "of roof", "peak RSS"]
+        cells.append([row["key"], outcome["status"], *values, trusted.level if trusted else ""])
+    columns = ["case", "outcome", "step", "samples/s", "compulsory", "of roof", "peak RSS", "trust"]
     print_table(f"{manifest.name} {manifest.created_at}", columns, cells, right=range(2, 7))
+    print("compulsory bytes and roof are modelled, all else is measured; what stands against a case: --json")
 
 
 def make_report(run_dirs: Sequence[Path], out: Path | None) -> None:
@@ -53,7 +71,7 @@ def make_report(run_dirs: Sequence[Path], out: Path | None) -> None:
     if out is None and len(run_dirs) == 1:
         write_pages(run_dirs[0], found.records, found.machine)
     path = write_report(out or run_dirs[0] / "report.html", found.manifest, found.records, trials=found.trials)
-    stderr().print(f"report: {path}")
+    stderr().print(f"report: {path}", markup=False, soft_wrap=True)
 
 
 def _merged(run_dirs: Sequence[Path]) -> Run:

@@ -24,6 +24,7 @@ from bench.gate.run import GateRun
 from bench.gate.sample_size import require_resolution
 from bench.gate.selftest_live import Run, live_report
 from bench.gate.suite import SuiteCase, suite_cases
+from bench.machine_lock import machine_lock
 from profiles.atomic_file import write_atomically
 from profiles.machine import Machine
 from workloads.spec import SpecError
@@ -66,7 +67,7 @@ def run_live(options: LiveOptions) -> int:
         raise SpecError("--runs", options.runs, "a whole number from 1")
     home, plan = _resumed(options, options.resume) if options.resume else _begun(options)
     try:
-        with store.machine_lock(), contextlib.ExitStack() as stack:
+        with machine_lock(), contextlib.ExitStack() as stack:
             told = _disturb(stack) if plan.kind == "hostile" else []
             runs = _runs(home, plan)
     except KeyboardInterrupt:

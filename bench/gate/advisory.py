@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from statistics import median
+from typing import NamedTuple
 
 import msgspec
 
@@ -53,6 +54,28 @@ def compare(base: Sequence[Timed], head: Sequence[Timed]) -> tuple[Compared, ...
     """Every case of either run, in head's order, base's own last."""
     theirs, ours = {t.case: t for t in base}, {t.case: t for t in head}
     return tuple(_compare(name, theirs, ours) for name in dict.fromkeys((*ours, *theirs)))
+
+
+class Agreement(NamedTuple):
+    """How many of the cases compared agree: their difference is within the joint 95 % interval of both runs."""
+
+    agree: int
+    compared: int
+
+    @property
+    def words(self) -> str:
+        """In one sentence."""
+        share = f" ({100 * self.agree / self.compared:.0f} %)" if self.compared else ""
+        return (
+            f"{self.agree} of {self.compared} cases{share} agree within their joint 95 % intervals; equal runs "
+            "should in 95 %, and what is missing from that is how far processes differ beyond the repeats within one"
+        )
+
+
+def agreement(found: Sequence[Compared]) -> Agreement:
+    """Of the cases that could be compared."""
+    known = [c for c in found if c.low_frac is not None and c.high_frac is not None]
+    return Agreement(sum(c.low_frac <= 0 <= c.high_frac for c in known), len(known))  # type: ignore[operator]
 
 
 def _compare(name: str, base: Mapping[str, Timed], head: Mapping[str, Timed]) -> Compared:

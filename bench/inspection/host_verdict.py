@@ -32,8 +32,12 @@ class HostSeen(msgspec.Struct, frozen=True, kw_only=True):
     uneven_ns: int
 
 
-def host_verdict(seen: HostSeen, components: Sequence[ComponentTimes]) -> Verdict:
-    """Of a trace without a GPU."""
+KEEPS_MEMORY = ("pinned", "jemalloc", "tcmalloc")
+"""Allocators that are told to keep what is freed: there, uneven calls have another cause."""
+
+
+def host_verdict(seen: HostSeen, components: Sequence[ComponentTimes], allocator: str = "") -> Verdict:
+    """Of a trace without a GPU. `allocator` is that of the traced process, '' where it is not known."""
     whole = sum(t.cpu_ns for t in components) or 1
     shares: dict[str, float] = {}
     for t in components:
@@ -50,13 +54,27 @@ def host_verdict(seen: HostSeen, components: Sequence[ComponentTimes]) -> Verdic
         "uneven_large_ops_frac": uneven,
         **{f"{name.replace(' ', '_')}_frac": share for name, share in sorted(shares.items(), key=lambda i: -i[1])[:6]},
     }
-    kind, advice, frac = _host_case(shares, dispatch, uneven)
+    kind, advice, frac = _host_case(shares, dispatch, uneven, allocator)
     # Shares are of the ops of all threads; together they cannot shorten the window by more than this.
     gain = frac if kind == "dispatch-bound" else frac * whole / (seen.span_ns or 1)
     return Verdict(kind=kind, evidence=evidence, advice=f"{advice} {at_most(min(gain, 1.0))}")
 
 
-def _host_case(shares: Mapping[str, float], dispatch: float, uneven: float) -> tuple[str, str, float]:
+def _uneven_case(allocator: str) -> tuple[str, str]:
+    """(kind, advice) where calls of one operator take very different times."""
+    told = "Calls of one operator with equal shapes take very different times"
+    if allocator in KEEPS_MEMORY:
+        return "uneven", (
+            f"{told}, and the allocator ({allocator}) keeps what is freed, so temporaries are not faulted in again: "
+            "look for other load, idle threads or inputs of unlike locality; with each as fast as its fastest call"
+        )
+    return "allocation-heavy", (
+        f"{told}, as when large temporaries are faulted in again: pin the allocator (docs/method/measuring.md); "
+        "with each as fast as its fastest call"
+    )
+
+
+def _host_case(shares: Mapping[str, float], dispatch: float, uneven: float, allocator: str) -> tuple[str, str, float]:
     """(kind, advice, its share), the first that holds."""
     dense = sum(shares.get(name, 0.0) for name in DENSE)
     embedding, from_input = shares.get("embedding", 0.0), shares.get("input", 0.0)
@@ -71,9 +89,7 @@ def _host_case(shares: Mapping[str, float], dispatch: float, uneven: float) -> t
         ),
         (
             uneven >= UNEVEN_FRAC,
-            "allocation-heavy",
-            "Calls of one operator with equal shapes take very different times, as when large temporaries are faulted "
-            "in again: pin the allocator (docs/method/measuring.md); with each as fast as its fastest call",
+            *_uneven_case(allocator),
             uneven,
         ),
         (

@@ -31,10 +31,11 @@ from profiles.trace.windows import Policy, window, work_inside
 
 
 class Lens(msgspec.Struct, frozen=True, kw_only=True):
-    """What a trace is looked at with."""
+    """What a trace is looked at with. `allocator` is that of the traced process, '' where it is not known."""
 
     rules: Rules
     roofs: Roofs | None = None
+    allocator: str = ""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -61,7 +62,7 @@ def analyse(trace: Trace, policy: Policy, lens: Lens) -> Analysis:
         achieved=_achieved(ops, lens.roofs),
         machine=_machine(lens.roofs),
         memory=tuple(_memory(m) for m in memory_times(trace.memory)),
-        verdict=_verdict(found, parts, host, times, ops, lens.roofs),
+        verdict=_verdict(found, parts, host, times, ops, lens),
     )
     return Analysis(inspection, profiled(trace, step_profile(parts, within.steps)), launch_order(work))
 
@@ -150,7 +151,7 @@ def _verdict(
     host: Bools,
     times: tuple[ComponentTimes, ...],
     ops: tuple[OperatorTimes, ...],
-    roofs: Roofs | None,
+    lens: Lens,
 ) -> Verdict | None:
     """Of the busiest device, or of the host where there is none; None for a trace with neither."""
     devices = by_device(parts.work)
@@ -159,7 +160,7 @@ def _verdict(
         pid = max(seen, key=lambda p: seen[p].busy_ns)
         work = devices[pid]
         copied = max(found.copies, key=lambda name: found.copies[name].sum_us, default="copies")
-        return gpu_verdict(seen[pid], late_idle(work, parts), launches(work), times, ops, roofs, copied)
+        return gpu_verdict(seen[pid], late_idle(work, parts), launches(work), times, ops, lens.roofs, copied)
     if found.host is None or not found.host.threads:
         return None
     op_ns, ops_n, tiny_ns, tiny_n = tiny_ops(parts, host, TINY_NS)
@@ -172,4 +173,4 @@ def _verdict(
         tiny_ops=tiny_n,
         uneven_ns=uneven_ns(parts, host, UNEVEN_BYTES),
     )
-    return host_verdict(seen_host, times)
+    return host_verdict(seen_host, times, lens.allocator)

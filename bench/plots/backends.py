@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 TITLE = "Backends side by side"
 CAPTION = (
-    "Left: samples per second. Right: how many times as fast as the reference, with an interval that holds "
+    "Measured. Left: samples per second. Right: how many times as fast as the reference, with an interval that holds "
     "the ratio in at least 95 % of runs; one that crosses 1 says nothing. Compare train steps as wholes: fused "
     "backends update their rows within backward."
 )

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 TITLE = "Embedding bandwidth against the gather ceiling"
 CAPTION = (
-    "Compulsory bytes (distinct rows once, indices, outputs) are the least that had to move; logical bytes count every "
-    "lookup. Logical far to the right of compulsory: repeated rows came from cache. The tick is what a plain random "
-    "gather of rows of this size over this working set reaches here."
+    "Modelled bytes over measured time. Compulsory bytes (distinct rows once, indices, outputs) are the least that "
+    "had to move; logical bytes count every lookup. Logical far to the right of compulsory: repeated rows came from "
+    "cache. The tick is what a plain random gather of rows of this size over this working set reaches here."
 )
 
 

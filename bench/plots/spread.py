@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 TITLE = "Spread of the repeats"
 CAPTION = (
-    "Each dot is one repeat's mean step time over its case's median; the bar is the 95 % interval of the median. "
-    "Two clumps, or a tail to one side, mean that the case did not have one speed."
+    "Measured. Each dot is one repeat's mean step time over its case's median; the bar is the 95 % interval of the "
+    "median. Two clumps, or a tail to one side, mean that the case did not have one speed."
 )
 REACH = 0.25
 

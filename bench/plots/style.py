@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 from bench.records import Record
 from bench.reporting.labels import Value, fit, held, values
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+Item = TypeVar("Item")
 Theme = Literal["light", "dark"]
 Width = Literal["wide", "narrow"]
 THEMES: tuple[Theme, ...] = ("light", "dark")
@@ -23,6 +25,10 @@ WIDTHS: tuple[Width, ...] = ("wide", "narrow")
 
 MAX_ROWS = 60
 """Cases that a plot with one row per case shows."""
+MAX_MARKED = 200
+"""Cases that a plot with marks of every case shows."""
+MAX_LINES = 8
+"""Values of an axis that are told apart by colour, or stand side by side."""
 SVG_FONTS = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Liberation Sans', Arial, sans-serif"
 
 
@@ -185,14 +191,42 @@ def ticks(axis: Any, text: Callable[[float], str]) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
-def log_ticks(axis: Any, text: Callable[[float], str], low: float, high: float) -> None:
-    """Ticks of a log axis from `low` to `high`: 1, 2 and 5 of each decade while that stays readable, else decades."""
-    from matplotlib.ticker import LogLocator, NullLocator
+_MANTISSAS = (
+    (1.0,),
+    (1.0, 3.0),
+    (1.0, 2.0, 5.0),
+    (1.0, 1.5, 2.0, 3.0, 5.0, 7.0),
+    tuple(i / 10 for i in range(10, 100)),
+)
 
-    narrow_range = high / low < (60 if look().narrow else 120)
-    axis.set_major_locator(LogLocator(base=10, subs=(1.0, 2.0, 5.0) if narrow_range else (1.0,)))
-    axis.set_minor_locator(NullLocator())
-    ticks(axis, text)
+
+def log_ticks(axis: Any, text: Callable[[float], str], low: float, high: float) -> None:
+    """Ticks of a log axis from `low` to `high`: as many round numbers of each decade as stay readable."""
+    exact_ticks(axis, round_numbers(low, high, 4 if look().narrow else 6), text)
+
+
+def round_numbers(low: float, high: float, most: int) -> list[float]:
+    """At most `most` numbers from `low` to `high`, of the finest set of mantissas that gives so few; else decades."""
+    sets = [_rounds(low, high, mantissas) for mantissas in _MANTISSAS]
+    fitting = [found for found in sets if len(found) <= most]
+    if fitting:
+        return fitting[-1]
+    every = -(-len(sets[0]) // most)
+    return sets[0][::every]
+
+
+def _rounds(low: float, high: float, mantissas: Sequence[float]) -> list[float]:
+    decades = range(math.floor(math.log10(low)), math.floor(math.log10(high)) + 1)
+    return [value for decade in decades for m in mantissas if low <= (value := m * 10.0**decade) <= high]
+
+
+def spaced(values: Sequence[float], factor: float) -> list[float]:
+    """Values that are at least `factor` times the one before, so that their names do not touch on a log axis."""
+    kept: list[float] = []
+    for value in values:
+        if not kept or value >= factor * kept[-1]:
+            kept.append(value)
+    return kept
 
 
 def exact_ticks(axis: Any, values: Sequence[float], text: Callable[[float], str]) -> None:
@@ -221,10 +255,17 @@ def case_rows(ax: Axes, names: Sequence[str]) -> None:
     ax.tick_params(axis="y", length=0, labelcolor=look().palette.text)
 
 
-def say_rest(ax: Axes, shown: int, every: int) -> None:
+def evenly(items: Sequence[Item], most: int) -> list[Item]:
+    """At most `most` of the items, evenly spread, with the first and the last."""
+    if len(items) <= most:
+        return list(items)
+    return [items[round(i * (len(items) - 1) / (most - 1))] for i in range(most)]
+
+
+def say_rest(ax: Axes, shown: int, every: int, which: str = "the first") -> None:
     """Say that a plot does not show every case, where that is so."""
     if shown < every:
-        ax.set_title(f"the first {shown} of {every} cases")
+        ax.set_title(f"{which} {shown} of {every} cases")
 
 
 def with_held(text: str, records: Sequence[Record], group: Sequence[Record]) -> str:
@@ -264,5 +305,6 @@ def _lean(svg: str) -> str:
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r"<!--.*?-->", "", svg, flags=re.DOTALL)
     svg = re.sub(r"'DejaVu Sans'(?:, [\w' -]+)*", SVG_FONTS, svg)
-    svg = re.sub(r"(\d+\.\d{2})\d+", r"\1", svg)
+    # Coordinates only: what is written between the tags is for reading.
+    svg = re.sub(r"<[^>]*>", lambda tag: re.sub(r"(\d+\.\d{2})\d+", r"\1", tag[0]), svg)
     return re.sub(r">\s+<", "><", svg)

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 TITLE = "Throughput by dim and batch size"
 CAPTION = (
-    "Samples per second, one colour scale for all panels. Down a column shows what wider rows cost, along a row what a "
-    "larger batch gains, panel to panel what larger tables cost."
+    "Measured. Samples per second, one colour scale for all panels. Down a column shows what wider rows cost, along a "
+    "row what a larger batch gains, panel to panel what larger tables cost."
 )
 
 

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 TITLE = "Throughput by table rows and batch size"
 CAPTION = (
-    "The same samples per second, turned: tables that fit the last-level cache against tables that do not, at each "
-    "dim. Where both rows of a panel read alike, the size of the tables does not matter there."
+    "Measured. The same samples per second, turned: tables that fit the last-level cache against tables that do not, "
+    "at each dim. Where both rows of a panel read alike, the size of the tables does not matter there."
 )
 
 

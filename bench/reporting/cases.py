@@ -11,9 +11,11 @@ from urllib.parse import quote
 
 from bench import metrics, stats
 from bench.records import Record
+from bench.reporting.case_trust import trust
 from bench.reporting.format import MISSING, by_unit, count, ends_text, percent
 from bench.reporting.labels import PHASES
 from bench.run_files import page_path
+from bench.stage_doubts import unlike
 from profiles.machine import Machine
 
 NOT_TIMED = {"B", "", "faults", "switches/s", "ratio", "FLOP/B"}
@@ -54,11 +56,15 @@ class Cell(NamedTuple):
 
 
 class Column(NamedTuple):
-    """A column's title, what it holds, and whether it holds numbers, words, sentences or a flag."""
+    """A column's title, what it holds, and whether it holds numbers, words, sentences or a flag.
+
+    `basis` is measured or modelled where the column is a metric.
+    """
 
     title: str
     about: str = ""
     kind: Literal["number", "text", "wide", "flag"] = "number"
+    basis: str = ""
 
 
 class CaseRow(NamedTuple):
@@ -130,7 +136,7 @@ def _precision_fact(found: Sequence[Record]) -> list[Fact]:
 
 
 def _embedding_share(record: Record) -> float | None:
-    found = record.trace.stages.get("embedding") if record.trace else None
+    found = record.trace.stages.get("embedding") if record.trace and not unlike(record) else None
     return found.share_frac if found else None
 
 
@@ -154,11 +160,36 @@ def case_row(record: Record, machine: Machine, names: Mapping[str, str], traces:
     return CaseRow(
         key=record.key,
         label=names[record.key],
-        flags=(*(f.replace("_", " ") for f in record.measurement.flags), *input_flags(record)),
-        cells=tuple(_cell(name, record, values) for name, _ in SHOWN),
+        flags=(*(f.replace("_", " ") for f in record.measurement.flags), *input_flags(record), *trace_flags(record)),
+        cells=(_trust_cell(record, machine), *(_cell(name, record, values) for name, _ in SHOWN)),
         trace=quote(path) if path in traces and path else None,
         page=quote(page) if page in traces and page else None,
     )
+
+
+TRUST_ORDER = ("low", "medium", "high")
+
+
+def columns() -> tuple[Column, ...]:
+    """Of the table of cases: the name, how far it can be trusted, and the metrics shown."""
+    shown = (Column(title, f"{metrics.basis(n)}: {about(n)}", basis=metrics.basis(n)) for n, title in SHOWN)
+    named = Column("Case", "the axes that vary in this run")
+    return (named, Column("Trust", "high, medium or low, and what stands against it"), *shown)
+
+
+def _trust_cell(record: Record, machine: Machine) -> Cell:
+    found = trust(record, machine)
+    if found is None:
+        return Cell(MISSING)
+    more = f" (and {len(found.reasons) - 1} more)" if len(found.reasons) > 1 else ""
+    return Cell(
+        found.level, f"{found.reasons[0]}{more}" if found.reasons else "", float(TRUST_ORDER.index(found.level))
+    )
+
+
+def trace_flags(record: Record) -> list[str]:
+    """That the stages of a case are not shown, as the steps they were seen in were unlike the timed ones."""
+    return ["no stages: seen in steps unlike the timed"] if unlike(record) else []
 
 
 def input_flags(record: Record) -> list[str]:

@@ -24,6 +24,8 @@ WORDS = {
     "rank": "rank",
     "cache_load": "cache load",
     "tf32": "tf32",
+    "interop": "inter-op threads",
+    "denormals": "denormals",
 }
 TITLES = {
     "rows": "rows per table",
@@ -55,6 +57,16 @@ def axes_of(case: Case) -> Axes:
         "allocator": case.allocator,
         "pages": "huge" if case.huge_pages else "4 KiB",
         "seed": case.seed,
+    }
+    found |= {
+        "affinity": f"CPU {case.affinity}" if case.affinity else "every CPU",
+        "interop": case.interop_threads,
+        "wait policy": f"wait {case.wait_policy}",
+        "denormals": "flushed" if case.flush_denormal else "kept",
+        "matmul precision": f"matmul {case.matmul_precision}",
+        "index dtype": case.index_dtype,
+        "bounds check": f"bounds check {case.bounds_check}",
+        "without grad": "inference_mode" if case.inference_mode else "no_grad",
     }
     if case.phase == "train_step":
         found["optimizer"] = case.optimizer

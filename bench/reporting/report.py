@@ -14,14 +14,15 @@ from typing import NamedTuple
 
 from bench import metrics, sections
 from bench.records import Manifest, QualityTrial, Record
+from bench.reporting.case_trust import trust, trust_summary
 from bench.reporting.cases import (
     SHOWN,
     CaseRow,
     Column,
     Ended,
     Fact,
-    about,
     case_row,
+    columns,
     ended_row,
     facts,
     flag_notes,
@@ -71,7 +72,8 @@ CONVENTIONS = (
     (
         "Intervals",
         "95 % for the median by order statistics, widened for autocorrelation between repeats; only digits that they "
-        "support are shown. Ratios carry an interval that holds in at least 95 % of runs.",
+        "support are shown. They hold for the process that was measured: another one of the same case may differ by "
+        "more (memory layout, neighbours), which `compare RUN RUN` shows and only `gate` decides.",
     ),
     ("Units", "Rates are decimal (1 GB/s = 1e9 B/s), capacities binary (1 GiB = 2^30 B)."),
 )
@@ -118,8 +120,8 @@ def build_report(
         machine=tuple(machine_rows(machine)),
         ceilings=tuple(ceiling_rows(machine)),
         ceiling_summary=ceiling_summary(machine),
-        trust=(*machine.trust, *flag_notes(found)),
-        columns=(Column("Case", "the axes that vary in this run"), *(Column(t, about(n)) for n, t in SHOWN)),
+        trust=(*_trust_lines(found, machine), *machine.trust, *flag_notes(found)),
+        columns=columns(),
         rows=tuple(case_row(r, machine, names, traces) for r in found),
         ended=tuple(ended_row(r, names) for r in records if r.outcome.status != "ok"),
         conventions=CONVENTIONS,
@@ -127,6 +129,11 @@ def build_report(
         provenance=f"dlrm-bench {manifest.version}, commit {manifest.commit or 'unknown'}, "
         f"machine {machine.fingerprint.hash}",
     )
+
+
+def _trust_lines(found: Sequence[Record], machine: Machine) -> list[str]:
+    levels = [t for r in found if (t := trust(r, machine))]
+    return [f"Trust in the cases measured: {trust_summary(levels)}."] if levels else []
 
 
 def _title(manifest: Manifest, records: Sequence[Record], machine: Machine) -> str:

@@ -32,7 +32,7 @@ def render_markdown(report: Report) -> str:
         parts.append(_md_table(("", "", ""), [(f.label, f.value, f.note) for f in report.facts]))
     parts += [part for section in report.sections for part in _md_section(section)]
     if report.rows:
-        columns = [c.title for c in report.columns]
+        columns = [f"{c.title} (modelled)" if c.basis == "modelled" else c.title for c in report.columns]
         rows = [(r.label, *(c.text for c in r.cells)) for r in report.rows]
         parts += ["## Cases", _md_table(columns, rows)]
     if report.ended:

@@ -11,8 +11,11 @@ from typing import Any, NamedTuple
 
 from bench import metrics, roofs, stats
 from bench.records import Record
+from bench.reporting.advice import advice, kernel_frac
 from bench.reporting.format import percent, times, words
-from bench.reporting.labels import PHASES, TITLES, Value, axes_of, named, slices, value_text, values
+from bench.reporting.labels import PHASES, TITLES, Value, axes_of, labels, named, slices, value_text, values
+from bench.reporting.threads_used import idle_threads
+from bench.stage_doubts import unlike
 from profiles.machine import Machine
 
 LOW_FRACTION = 0.25
@@ -46,10 +49,12 @@ def verdict(records: Sequence[Record], machine: Machine) -> list[Sentence]:
         return [Sentence("Nothing measured", "Every case was skipped or failed; the reasons are below.")]
     topics = (
         ("Trust", _trust(found)),
+        ("Page faults", _page_faults(found)),
         ("Stages", _stages(found, machine)),
         ("Embedding", _embedding(found, machine)),
         ("Overhead", _overhead(found, machine)),
         ("Backends", _backends(found)),
+        ("Threads", idle_threads(found, machine)),
         ("Scaling", _scaling(found)),
         ("Training", _training(found)),
         ("Caches", _residency(found)),
@@ -71,6 +76,17 @@ def _trust(found: Sequence[Record]) -> list[str]:
     ]
 
 
+def _page_faults(found: Sequence[Record]) -> list[str]:
+    """Of the case that loses most to them, and how many more there are."""
+    told = [(r, texts) for r in found if (texts := advice(r, found))]
+    if not told:
+        return []
+    record, texts = max(told, key=lambda pair: kernel_frac(pair[0]))
+    names = labels(found)
+    more = f" The same holds, less, for {_number(len(told) - 1)} more." if len(told) > 1 else ""
+    return [f"{names[record.key]}: {'; '.join(texts)}.{more}"]
+
+
 def largest_stage(record: Record, machine: Machine) -> StageView | None:
     """The stage with the largest share of the step; None without a trace."""
     views = [v for name, s in metrics.stages(record, machine).items() if (v := _view(record, name, s))]
@@ -78,7 +94,7 @@ def largest_stage(record: Record, machine: Machine) -> StageView | None:
 
 
 def _view(record: Record, name: str, stage: dict[str, Any]) -> StageView | None:
-    share = stage["share_frac"]
+    share = None if unlike(record) else stage["share_frac"]
     return StageView(record, name, share, stage["fraction_of_roof"], stage["bound"]) if share else None
 
 
@@ -223,6 +239,7 @@ def _backend_sentence(group: Sequence[Record], own: Sequence[Sequence[Record]], 
         names = words([r.case.backend for r in level])
         text += f"; {names} cannot be told apart from it" if parts else f" from {names}"
     wins = sum(_clear_winner(g) == first.case.backend for g in own)
+    text += " (one process each, whose own difference the intervals do not hold)" if ahead else ""
     return f"{text}." if len(own) == 1 else f"{text}; it leads clearly in {wins} of {len(own)} such comparisons."
 
 

@@ -60,9 +60,18 @@ def num_batches(request: Request) -> int:
 
 
 def input_stats(
-    spec: ModelSpec, made: Sequence[Batch], touches: Sequence[TableTouch], llc_bytes: int, *, wrapped: bool = False
+    spec: ModelSpec,
+    made: Sequence[Batch],
+    touches: Sequence[TableTouch],
+    llc_bytes: int,
+    *,
+    wrapped: bool = False,
+    cold: bool = False,
 ) -> InputStats:
-    """What the inputs really are; residency compares the bytes they touch with the last-level cache."""
+    """What the inputs really are; residency compares the bytes they touch with the last-level cache.
+
+    cold: caches are flushed before every step, which begins in memory however little it touches.
+    """
     from workloads.batch import achieved
 
     lookups = sum(t.lookups for t in touches)
@@ -80,7 +89,7 @@ def input_stats(
         top_1pct_mass=sum(s * a.top1_frac for s, a in zip(share, found, strict=True)),
         rotation_unique_bytes=touched,
         llc_bytes=llc_bytes,
-        residency=residency(touched, llc_bytes),
+        residency=residency(touched, llc_bytes, cold=cold),
         **_distances(found),
         replay=_replayed(spec, made, wrapped),
     )
@@ -112,10 +121,13 @@ def _replayed(spec: ModelSpec, made: Sequence[Batch], wrapped: bool) -> Replayed
     )
 
 
-def residency(touched_bytes: int, llc_bytes: int) -> Any:
-    """`dram` where the rows touched exceed twice the last-level cache, `cache` where they fill less than half of it."""
+def residency(touched_bytes: int, llc_bytes: int, *, cold: bool = False) -> Any:
+    """`dram` where the rows touched exceed twice the last-level cache, `cache` where they fill less than half of it.
+
+    After a flush small tables are `mixed`: first uses of a step come from memory, further ones from the cache.
+    """
     if llc_bytes <= 0:
         return "unknown"
     if touched_bytes > 2 * llc_bytes:
         return "dram"
-    return "cache" if touched_bytes < llc_bytes / 2 else "mixed"
+    return "cache" if touched_bytes < llc_bytes / 2 and not cold else "mixed"

@@ -17,18 +17,21 @@ from typing import Any
 
 import msgspec
 
-from bench.records import Check, Costs, Measurement
+from bench.records import Case, Check, Costs, Measurement, Settings
 from bench.running.case_inputs import UNKNOWN_LLC_BYTES, input_stats, num_batches
 from bench.running.clocks import Clock, CudaClock, HostClock, Step
 from bench.running.forkserver import Emit
 from bench.running.measuring import measure
 from bench.running.own_code import load_function
+from bench.running.reading_back import not_in_force, read_settings, setting_flags
 from bench.running.request import Request, Result
-from bench.running.settings import apply_settings, gc_off, read_settings
+from bench.running.settings import apply_settings, gc_off
 from bench.running.tracing import trace_case
 from workloads import executions
 from workloads.describe import DTYPE_BYTES
 from workloads.executions import Graphs, Ready
+from workloads.options import INDEX_DTYPES
+from workloads.work import with_index_bytes
 
 MIN_LAUNCHES_PER_REPEAT = 20
 PROBED_ROWS = 1000
@@ -115,11 +118,14 @@ def _run_model_in(scratch: Path, request: Request, emit: Emit) -> Result:
             num_threads=threads,
             placement=case.placement,
             cache_load_factor=case.cache_load_factor,
+            index_dtype=case.index_dtype,
+            bounds_check=case.bounds_check,
+            inference_mode=case.inference_mode,
         )
     with watch.part("inputs"):
         made, wrapped = sources.make_inputs(spec, case.batch_size, case.seed, num_batches(request))
         touches = batches.touch(spec, made)
-        stats = input_stats(spec, made, touches, request.llc_bytes, wrapped=wrapped)
+        stats = input_stats(spec, made, touches, request.llc_bytes, wrapped=wrapped, cold=case.cache_mode == "cold")
         inputs = [bundle.prepare(batch) for batch in made]
     with watch.part("prepare"):
         prepared = prepare(bundle, inputs, case.execution, scratch)
@@ -131,17 +137,24 @@ def _run_model_in(scratch: Path, request: Request, emit: Emit) -> Result:
             raise WrongResultError(f"{check.what}: largest error {check.max_error:.3g}, tolerance {check.tolerance:g}")
         rounded = rounding.rounding_error(bundle, made[0], case.seed, threads)
     del made
-    require_honest(bundle, step(inputs[0]))
-    work = models.count_work(spec, case.batch_size, case.phase, touches, DTYPE_BYTES[case.dtype])
+    output = step(inputs[0])
+    require_honest(bundle, output)
+    work = with_index_bytes(
+        models.count_work(spec, case.batch_size, case.phase, touches, DTYPE_BYTES[case.dtype]),
+        case.batch_size,
+        len(spec.tables),
+        INDEX_DTYPES[case.index_dtype],
+    )
     with gc_off():
         with watch.part("measure"):
             measurement = _measure(step, inputs, request, emit)
         graphs = prepared.ready.graphs()
-        settings = read_settings(case, torch.is_grad_enabled() and case.phase == "train_step")
+        training = torch.is_grad_enabled() and case.phase == "train_step"
+        settings = require_settings(case, read_settings(case, training, bundle, inputs, output))
         with watch.part("trace"):
             trace = trace_case(prepared.ready, inputs, request, measurement)
     return Result(
-        measurement=with_preparation(measurement, prepared, graphs),
+        measurement=with_flags(with_preparation(measurement, prepared, graphs), setting_flags(case, settings)),
         settings=settings,
         costs=watch.costs(),
         work=work,
@@ -203,6 +216,19 @@ def with_preparation(measurement: Measurement, prepared: Prepared, graphs: Graph
     )
 
 
+def with_flags(measurement: Measurement, flags: tuple[str, ...]) -> Measurement:
+    """The measurement with more flags."""
+    return msgspec.structs.replace(measurement, flags=(*measurement.flags, *flags))
+
+
+def require_settings(case: Case, found: Settings) -> Settings:
+    """The settings as found. Raises InvariantError where they are not what the case says they are."""
+    wrong = not_in_force(case, found)
+    if wrong:
+        raise InvariantError("; ".join(wrong))
+    return found
+
+
 def require_honest(bundle: Any, output: Any) -> None:
     """Refuse to time what no honest case has: tables without values, or a graph recorded in a forward step.
 
@@ -230,7 +256,7 @@ def _run_code(request: Request, emit: Emit) -> Result:
     with gc_off():
         with watch.part("measure"):
             measurement = _measure(lambda _: step(), [None], request, emit)
-        settings = read_settings(case, torch.is_grad_enabled())
+        settings = require_settings(case, read_settings(case, torch.is_grad_enabled()))
         with watch.part("trace"):
             ready = Ready(step=lambda _: step(), annotated=SimpleNamespace())
             trace = trace_case(ready, [None], request, measurement)

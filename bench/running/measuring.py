@@ -14,7 +14,7 @@ import msgspec
 from bench.records import Limits, Measurement
 from bench.running.clocks import Clock, Repeat, Step
 from bench.running.stopping import Precision, Warmup
-from bench.stats import is_bimodal
+from bench.stats import has_outliers, is_bimodal
 
 MAX_STEP_TIMES = 4_000
 """Single steps kept, evenly spread over the run: enough for a p99, and a record stays below 50 kB."""
@@ -30,6 +30,8 @@ class Usage(msgspec.Struct, frozen=True):
 
     minor_faults: int
     major_faults: int
+    user_s: float
+    system_s: float
     involuntary_switches: int
     peak_rss_bytes: int
 
@@ -37,7 +39,7 @@ class Usage(msgspec.Struct, frozen=True):
 def usage() -> Usage:
     """The process's counters now (getrusage)."""
     now = resource.getrusage(resource.RUSAGE_SELF)
-    return Usage(now.ru_minflt, now.ru_majflt, now.ru_nivcsw, now.ru_maxrss * 1024)
+    return Usage(now.ru_minflt, now.ru_majflt, now.ru_utime, now.ru_stime, now.ru_nivcsw, now.ru_maxrss * 1024)
 
 
 def measure(
@@ -130,6 +132,8 @@ def _summary(
         event_times_s=events,
         minor_faults=faults,
         major_faults=after.major_faults - before.major_faults,
+        user_s=after.user_s - before.user_s,
+        system_s=after.system_s - before.system_s,
         involuntary_switches=after.involuntary_switches - before.involuntary_switches,
         peak_rss_bytes=after.peak_rss_bytes,
         flags=_flags(warmup, times, events, reason, (faults - FAULTS_BY_OURSELVES) / (count * len(repeats))),
@@ -150,6 +154,7 @@ def _flags(
         "imprecise": reason != "precision",
         "page_faults": faults_per_step > FAULTS_PER_STEP_LIMIT,
         "bimodal": is_bimodal(times),
+        "outliers": has_outliers(times),
         "host_bound": bool(events) and median(times) / max(median(events), 1e-12) > HOST_BOUND_RATIO,
     }
     return tuple(name for name, yes in found.items() if yes)

@@ -1,24 +1,42 @@
-"""Settings that change the number: put in force before a case, read back from the process after it."""
+"""Settings that change the number: put in force before a case, and what can be told of them afterwards.
+
+Those of the environment (allocator, huge pages, wait policy) come with the fork server (bench/running/environment.py).
+Reading back is in bench/running/reading_back.py: nothing that is asked here is assumed to have happened.
+"""
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from typing import Any
 
-from bench.records import Case, Settings
-from bench.running.environment import in_force
+from bench.records import Case
+from bench.running.environment import cpus_of
+
+PR_SET_THP_DISABLE = 41
 
 
 def apply_settings(case: Case) -> int:
-    """Put the case's settings in force; returns the number of threads."""
+    """Put the case's settings in force; returns the number of threads.
+
+    Before the first parallel region: OpenMP's threads inherit the affinity and the denormal mode of the one that
+    starts them.
+    """
     import torch
 
+    if not case.huge_pages:
+        forbid_huge_pages()
+    if case.affinity:
+        os.sched_setaffinity(0, cpus_of(case.affinity))
+    torch.set_flush_denormal(case.flush_denormal)
     threads = case.num_threads or len(os.sched_getaffinity(0))
     torch.set_num_threads(threads)
-    torch.set_float32_matmul_precision("high" if case.tf32 else "highest")
+    if case.interop_threads:
+        torch.set_num_interop_threads(case.interop_threads)
+    torch.set_float32_matmul_precision("high" if case.tf32 else case.matmul_precision)
     if case.device.startswith("cuda"):
         # Events, synchronisation and memory statistics are those of the current device.
         torch.cuda.set_device(torch.device(case.device))
@@ -27,24 +45,10 @@ def apply_settings(case: Case) -> int:
     return threads
 
 
-def read_settings(case: Case, grad_mode: bool) -> Settings:
-    """The settings as the process has them now."""
-    import torch
-
-    return Settings(
-        num_threads=torch.get_num_threads(),
-        interop_threads=torch.get_num_interop_threads(),
-        affinity=tuple(sorted(os.sched_getaffinity(0))),
-        allocator_env=in_force(),
-        transparent_huge_pages=_read_text("/sys/kernel/mm/transparent_hugepage/enabled"),
-        anon_huge_bytes=_anon_huge_bytes(),
-        matmul_precision=torch.get_float32_matmul_precision(),
-        tf32=case.device.startswith("cuda") and torch.get_float32_matmul_precision() != "highest",
-        flush_denormal=_flushes_denormals(),
-        inference_mode=torch.is_inference_mode_enabled(),
-        grad_mode=grad_mode,
-        gc_disabled=not gc.isenabled(),
-    )
+def forbid_huge_pages() -> None:
+    """No transparent huge page for this process from here on, also where the system gives them to everybody."""
+    libc: Any = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0)
 
 
 @contextmanager
@@ -56,22 +60,3 @@ def gc_off() -> Iterator[None]:
         yield
     finally:
         gc.enable()
-
-
-def _flushes_denormals() -> bool:
-    """torch can set it but not say it: a product whose result is denormal tells."""
-    import torch
-
-    return not bool((torch.tensor([1e-30]) * 1e-10).any())
-
-
-def _read_text(path: str) -> str:
-    try:
-        return Path(path).read_text().strip()
-    except OSError:
-        return "unknown"
-
-
-def _anon_huge_bytes() -> int:
-    lines = _read_text("/proc/self/smaps_rollup").splitlines()
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("AnonHugePages")), 0)

@@ -11,6 +11,7 @@ import msgspec
 from bench.records import Channel
 from bench.running.request import Result
 from profiles.samplers.host import HostSampler
+from profiles.samplers.memory_traffic import MemoryTrafficSampler
 from profiles.samplers.nvml import NvmlSampler
 from profiles.samplers.process import ProcessSampler
 from profiles.samplers.rapl import RaplSampler
@@ -22,7 +23,7 @@ def samplers(pid: int, device: str, pci: str | None = None) -> list[Sampler]:
 
     Each says itself whether it is available.
     """
-    found: list[Sampler] = [ProcessSampler(pid), HostSampler(), RaplSampler()]
+    found: list[Sampler] = [ProcessSampler(pid), HostSampler(), RaplSampler(), MemoryTrafficSampler()]
     if device.startswith("cuda"):
         found.append(NvmlSampler(int(device.partition(":")[2] or 0), pci=pci))
     return found
@@ -61,6 +62,7 @@ class Watch:
             self.result = msgspec.convert(body, Result)
 
     def _start(self, pid: int) -> None:
+        self._stop()  # of a worker that was lost with its server
         chosen = samplers(pid, self._device, self._pci)
         self._sources = {
             name: type(s).__name__.removesuffix("Sampler").lower() for s in chosen for name in s.channels()
@@ -94,7 +96,3 @@ def other_load_cpus(channels: tuple[Channel, ...], cpus: int) -> float:
     if "host_cpu_frac" not in mean or "cpu_frac" not in mean:
         return 0.0
     return mean["host_cpu_frac"] * cpus - mean["cpu_frac"]
-
-
-def _source(sampler: Sampler) -> str:
-    return type(sampler).__name__.removesuffix("Sampler").lower()

@@ -13,7 +13,18 @@ from typing import NamedTuple, Protocol, cast
 from bench.reporting.cases import Cell, Column
 from bench.run import Run
 
-READING_ORDER = ("claims", "structure", "quality", "paper", "precision", "threads", "effects", "zoo")
+READING_ORDER = (
+    "claims",
+    "structure",
+    "quality",
+    "paper",
+    "precision",
+    "settings",
+    "caches",
+    "threads",
+    "effects",
+    "zoo",
+)
 
 
 class Table(NamedTuple):

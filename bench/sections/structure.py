@@ -20,6 +20,9 @@ FITTED = {
     "memory": "Peak memory",
 }
 
+UNTOLD = 2.0
+"""An interval wider than from N to N^3 says nothing of how a quantity grows."""
+
 
 def section(run: Run) -> Section | None:
     """None where no group of cases varies in the number of features alone."""
@@ -46,7 +49,8 @@ def section(run: Run) -> Section | None:
             "whole process, interpreter, libraries and the check against the reference included, so its exponents "
             "read low.",
             "Fits use N of 32 and more where there are three such sizes: below, N(N-1)/2 is not yet N²/2 and fixed "
-            "cost per operator hides the arithmetic. A dash: the quantity is zero, or has fewer than three sizes.",
+            "cost per operator hides the arithmetic. A dash: the quantity is zero, has fewer than three sizes, or "
+            "its interval is wider than 2.",
         ),
     )
 
@@ -61,6 +65,8 @@ def _row(one: Series) -> tuple[Cell, ...]:
 def _exponent(law: PowerLaw | None) -> Cell:
     if law is None:
         return Cell(MISSING)
+    if law.high - law.low > UNTOLD:
+        return Cell(MISSING, "interval over 2")
     note = f"{law.low:.2f} to {law.high:.2f}" if law.high - law.low >= 0.005 else "exact"
     return Cell(f"{law.exponent:.2f}", note, law.exponent)
 

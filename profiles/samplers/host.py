@@ -17,6 +17,13 @@ def read_frequency_hz(root: Path = Path("/sys/devices/system/cpu")) -> float | N
     return 1e3 * sum(found) / len(found) if found else None
 
 
+def read_thermal_throttles(root: Path = Path("/sys/devices/system/cpu")) -> float | None:
+    """Times that cores were slowed down for heat since boot, over all CPUs; None where the kernel does not count."""
+    files = root.glob("cpu[0-9]*/thermal_throttle/core_throttle_count")
+    found = [count for f in files if (count := read_int(f)) is not None]
+    return float(sum(found)) if found else None
+
+
 class HostSampler:
     """Fractions are of all CPUs over the time since the reading before; pressure likewise."""
 
@@ -40,12 +47,18 @@ class HostSampler:
             "load1": read_loadavg(self._proc) is not None,
             "freq_hz": read_frequency_hz() is not None,
             "throttled_s": read_throttled_s() is not None,
+            "thermal_throttles": read_thermal_throttles() is not None,
         }
         return tuple(name for name, there in wanted.items() if there)
 
     def read(self) -> dict[str, float]:
         """Readings now."""
-        levels = {"load1": read_loadavg(self._proc), "freq_hz": read_frequency_hz(), "throttled_s": read_throttled_s()}
+        levels = {
+            "load1": read_loadavg(self._proc),
+            "freq_hz": read_frequency_hz(),
+            "throttled_s": read_throttled_s(),
+            "thermal_throttles": read_thermal_throttles(),
+        }
         values = {name: value for name, value in levels.items() if value is not None}
         return values | self._usage() | self._pressure("cpu") | self._pressure("memory")
 

@@ -13,6 +13,7 @@ from bench.running import case_inputs, harness, own_code
 from bench.running.case_inputs import num_batches, residency
 from bench.running.request import Request, Result
 from bench.sweep_spec import make_case
+from profiles.allocator import allocator_in_force
 from workloads.batch import make_batch, touch
 from workloads.spec import with_axis
 
@@ -23,7 +24,9 @@ LIMITS = Limits(budget_s=0.05, min_repeat_s=0.002, trace=False)
 
 
 def request(**settings: Any) -> Request:
-    return Request(case=make_case("tiny", None, settings), limits=LIMITS, llc_bytes=MIB)
+    # The worker is this very process, so its allocator is the one to ask for.
+    asked = {"allocator": allocator_in_force()} | settings
+    return Request(case=make_case("tiny", None, asked), limits=LIMITS, llc_bytes=MIB)
 
 
 def run(case: Request) -> tuple[Result, list[str]]:

@@ -12,6 +12,7 @@ from bench.plots import style
 from bench.records import Case, Measurement, QualityTrial, Record
 from bench.reporting import report
 from bench.run import Run
+from bench.running.case_inputs import residency
 from bench.sections import Section, plots
 from bench.sweep_spec import make_case
 from tests import sample_records, sample_structure, sample_trials
@@ -71,6 +72,40 @@ def threads() -> list[Record]:
     return found
 
 
+def settings() -> list[Record]:
+    """glibc's default faults and is slower in every process, lower precision is level, int32 helps in one process."""
+    times_s = {
+        ("allocator", "pinned"): (0.0100, 0.0101, 0.0100),
+        ("allocator", "default"): (0.0160, 0.0150, 0.0170),
+        ("matmul_precision", "medium"): (0.0100, 0.0101, 0.0100),
+        ("index_dtype", "int32"): (0.0090, 0.0103, 0.0100),
+    }
+    found = []
+    for (axis, value), by_seed in times_s.items():
+        for seed, seconds in enumerate(by_seed):
+            one = measured("paper", seconds, {axis: value, "seed": seed})
+            faulting = {"minor_faults": 400 * 30 * 5, "user_s": 0.6, "system_s": 0.4} if value == "default" else {}
+            assert one.measurement is not None
+            measurement = msgspec.structs.replace(one.measurement, **faulting)
+            found.append(msgspec.structs.replace(one, measurement=measurement))
+    return found
+
+
+def caches() -> list[Record]:
+    """Lookups in one table: ten times as fast from the cache, of 32 MiB, as from memory; cold never fast."""
+    found = []
+    for rows in (1024, 16384, 65536, 1048576, 4194304):
+        for mode in ("hot", "rotated", "cold"):
+            fast = mode != "cold" and (rows < 2**17 or mode == "hot")
+            settings = {"num_tables": 1, "dim": 64, "num_rows": rows, "cache_mode": mode}
+            touched = min(rows, 8192) * 256 if mode == "hot" else rows * 256
+            kind = residency(touched, 32 * 2**20, cold=mode == "cold")
+            one = measured("tbe_default", 0.001 if fast else 0.01, settings)
+            inputs = msgspec.structs.replace(one.inputs, rotation_unique_bytes=touched, residency=kind)
+            found.append(msgspec.structs.replace(one, inputs=inputs))
+    return found
+
+
 def sample_settings(num_threads: int) -> object:
     from bench.records import Settings
 
@@ -110,6 +145,8 @@ RUNS = {
     "quality": run([], TRIALS),
     "paper": run(paper()),
     "precision": run(precision()),
+    "settings": run(settings()),
+    "caches": run(caches()),
     "threads": run(threads()),
     "effects": run(embedding()),
     "zoo": run(zoo()),
@@ -120,6 +157,8 @@ PLOT_RUNS = {
     "frontier": RUNS["quality"],
     "row_types": RUNS["precision"],
     "speedup": RUNS["threads"],
+    "settings_worth": RUNS["settings"],
+    "cache_curve": RUNS["caches"],
     "effects": RUNS["effects"],
 }
 
@@ -156,7 +195,7 @@ def test_a_plain_sweep_has_none_of_them() -> None:
 def test_every_plot_of_a_run_draws_and_is_reproducible(name: str) -> None:
     plot, of = plots.load(name), PLOT_RUNS[name]
     assert plot.TITLE
-    assert plot.CAPTION
+    assert "measured" in plot.CAPTION.lower()
     assert len(plot.alt(of)) > 30
     texts = []
     for theme, width in (("dark", "narrow"), ("dark", "narrow"), ("light", "wide")):
@@ -267,3 +306,37 @@ def test_sections_are_text_in_html_and_markdown() -> None:
     assert "## The claims" in text
     assert "| poly2, block" in text
     assert "<script>" not in text
+
+
+def test_settings_are_held_beside_the_default_process_by_process() -> None:
+    found = made("settings")
+    rows = {row[0].text: row for row in found.tables[0].rows}
+    assert rows["allocator: default"][3].text == "0.62×"
+    assert rows["allocator: pinned"][0].note == "default"
+    assert rows["allocator: default"][7].text == "40 %"
+    assert rows["allocator: default"][8].text == "13 %"
+    assert found.text[0].startswith("allocator default is 0.62× as fast as pinned")
+    assert "page faults a step" in found.text[0]
+    assert "int32" in found.text[-1]
+    assert "medium" in found.text[-1]
+    assert len(found.text) == 2
+
+
+def test_the_verdict_says_what_page_faults_cost_and_what_pinning_brought() -> None:
+    page = report.build_report(sample_records.manifest(settings()), settings(), sample_records.machine())
+    told = next(s.text for s in page.verdict if s.topic == "Page faults")
+    assert "40 % of the CPU time is the kernel's" in told
+    assert "pin the allocator: 1.60×" in told
+    assert "for 2 cases more" in told
+
+
+def test_no_case_that_fits_the_cache_is_called_dram() -> None:
+    found = made("caches")
+    assert [t for t in found.text if "Called dram" in t] == []
+    verdicts = {(row[0], row[1]): row[3] for row in cells(found)}
+    assert verdicts["rotated", "1 GiB"] == "dram"
+    assert verdicts["cold", "256 KiB"] == "mixed"
+    assert verdicts["hot", "256 KiB"] == "cache"
+    assert found.text[0].startswith("rotated: ")
+    wrong = [msgspec.structs.replace(r, inputs=msgspec.structs.replace(r.inputs, residency="dram")) for r in caches()]
+    assert "Called dram although" in made("caches", run(wrong)).text[-1]

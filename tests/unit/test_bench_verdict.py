@@ -164,6 +164,13 @@ def test_a_host_whose_large_temporaries_are_faulted_in_again():
     found = host(packed)
     assert found.kind == "allocation-heavy"
     assert found.evidence["uneven_large_ops_frac"] == pytest.approx(800 / 1200)
+    assert "pin the allocator" in found.advice
+    for allocator in ("pinned", "jemalloc"):
+        lens = Lens(rules=load_rules(), allocator=allocator)
+        kept = analyse(trace_of(packed), "all", lens).inspection.verdict
+        assert kept.kind == "uneven"
+        assert "pin the allocator" not in kept.advice
+        assert f"the allocator ({allocator}) keeps what is freed" in kept.advice
 
 
 def test_an_empty_trace_has_no_verdict():

@@ -11,7 +11,7 @@ import pytest
 from bench import store
 from bench.cli import app
 from bench.errors import Exit, UsageError
-from bench.gate.advisory import Compared, Timed, timed
+from bench.gate.advisory import Compared, Timed, agreement, timed
 from bench.gate.advisory import compare as compare_timed
 from bench.records import Measurement, Outcome, Record
 from tests import sample_records
@@ -42,6 +42,15 @@ def test_a_run_against_itself_never_differs() -> None:
     assert found.low_frac is not None
     assert found.high_frac is not None
     assert found.low_frac <= 0.0 <= found.high_frac
+
+
+def test_agreement_counts_the_cases_whose_interval_holds_no_change() -> None:
+    records = [sample_records.record(case) for case in sample_records.scaling_cases()[:4]]
+    head = [*records[:3], slowed(records[3], 1.5)]
+    found = agreement(compare(records, head))
+    assert (found.agree, found.compared) == (3, 4)
+    assert found.words.startswith("3 of 4 cases (75 %) agree within their joint 95 % intervals")
+    assert agreement(compare([], head)).words.startswith("0 of 0 cases agree")
 
 
 def test_swapping_runs_flips_the_change() -> None:

@@ -1,6 +1,7 @@
 """Best-of timing with a fake clock, plans, kernels, and one small real measurement."""
 
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 
@@ -60,6 +61,20 @@ def test_calls_that_would_take_too_long_are_not_made():
     assert cell.ceiling().flops_per_s == pytest.approx(100.0)
 
 
+def test_a_slow_routine_is_not_tried_on_what_only_a_fast_one_can_do():
+    """Ten units a second in one layout, a thousand in the other: the large shape would take 100 s and 1 s."""
+    shapes = [
+        ("fast small", 10.0, 0.01),
+        ("slow small", 10.0, 1.0),
+        ("fast large", 1000.0, 1.0),
+        ("slow large", 1e3, 100),
+    ]
+    kernels_ = [replace(fixed(*shape), family=shape[0].split()[0]) for shape in shapes]
+    cell = Cell("c", kernels_, flops=True)
+    run_cell(cell, FakeClock(), Pace(max_call_s=2.0))
+    assert list(cell.rates) == ["fast small", "slow small", "fast large"]
+
+
 def test_short_calls_are_repeated_until_a_timing_is_long_enough():
     clock = FakeClock()
     run_cell(Cell("c", [fixed("k", 1.0, 0.25)]), clock, Pace(tries=2, min_timing_s=1.0, long_call_s=1.0))
@@ -116,23 +131,24 @@ def test_host_timer_runs_every_call():
 
 
 def test_cpu_plan_uses_four_times_the_cache():
-    plan = ceilings.plan_cpu(4 << 20, 480 << 20, 20 << 30, 2)
-    assert plan.arena_bytes == 1920 << 20
+    plan = ceilings.plan_cpu(4 << 20, 480 << 20, 64 << 30, 2)
+    assert plan.stream_bytes == 1920 << 20
     assert plan.read_working_sets[0] == 2 << 20
-    assert plan.gather_working_sets[-1] == plan.arena_bytes
+    assert plan.read_working_sets[-1] == plan.stream_bytes
+    assert plan.gather_working_sets[-1] == plan.arena_bytes == 8 << 30
     assert plan.notes == ()
 
 
 def test_cpu_plan_says_when_memory_is_too_small():
     plan = ceilings.plan_cpu(4 << 20, 480 << 20, 1 << 30, 2)
-    assert plan.arena_bytes == (1 << 30) // 5
+    assert plan.arena_bytes == plan.stream_bytes == int((1 << 30) * 0.35)
     assert max(plan.gather_working_sets) <= plan.arena_bytes
     assert "cache" in plan.notes[0]
 
 
 def test_cpu_plan_without_known_caches():
     plan = ceilings.plan_cpu(0, 0, 0, 1)
-    assert plan.arena_bytes == 512 << 20
+    assert plan.arena_bytes == plan.stream_bytes == 512 << 20
     assert list(plan.read_working_sets) == sorted(set(plan.read_working_sets))
 
 
@@ -269,7 +285,8 @@ def test_tf32_is_put_back():
 def test_a_small_real_measurement():
     plan = ceilings.Plan(
         arena_bytes=8 << 20,
-        read_working_sets=(1 << 20, 8 << 20),
+        stream_bytes=4 << 20,
+        read_working_sets=(1 << 20, 4 << 20),
         gather_working_sets=(1 << 20, 8 << 20),
         row_bytes=(64, 256),
         lookups=2000,

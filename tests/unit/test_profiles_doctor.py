@@ -4,6 +4,7 @@ import msgspec
 import pytest
 
 from profiles import doctor
+from profiles import doctor_noise as noise
 from profiles.identify import identify
 from profiles.machine import Gpu, Software
 
@@ -107,4 +108,31 @@ def test_imports_are_tried_elsewhere():
 
 def test_diagnose_looks_at_everything(here):
     topics = [f.topic for f in doctor.diagnose(here, importing=works)]
-    assert len(topics) == len(set(topics)) == 10
+    assert len(topics) == len(set(topics)) == 18
+
+
+def test_noise():
+    assert noise.turbo_finding(False).level == "ok"
+    assert "no_turbo" in (noise.turbo_finding(True).cure or "")
+    assert noise.turbo_finding(None).level == "warn"
+    assert noise.smt_finding("0\n").level == "ok"
+    assert "smt/control" in (noise.smt_finding("1\n").cure or "")
+    assert noise.numa_finding(1).level == "ok"
+    assert "numactl" in (noise.numa_finding(2).cure or "")
+    assert noise.steal_finding(0.0, "KVM").level == "ok"
+    assert "KVM) took 3.0%" in noise.steal_finding(0.03, "KVM").found
+    assert noise.load_finding(0.02, 8).level == "ok"
+    assert "4.0 of 8 CPUs" in noise.load_finding(0.5, 8).found
+    assert noise.throttle_finding(0.0, 0.0).level == "ok"
+    assert "12 times" in noise.throttle_finding(12.0, 0.0).found
+    assert "quota" in noise.throttle_finding(None, 0.1).found
+    assert "paranoid=0" in (noise.traffic_finding("sudo sysctl kernel.perf_event_paranoid=0").cure or "")
+    assert noise.traffic_finding(None).level == "ok"
+
+
+def test_allocators_that_are_absent_come_with_their_package(monkeypatch):
+    monkeypatch.setattr(noise, "missing_library", lambda name: f"no {name}; apt install lib{name}")
+    monkeypatch.setattr(noise, "find_library", lambda _: None)
+    finding = noise.allocator_finding()
+    assert finding.level == "missing"
+    assert finding.cure == "no jemalloc; apt install libjemalloc; no tcmalloc; apt install libtcmalloc"

@@ -98,7 +98,7 @@ def test_the_device_is_waited_for_in_every_call(monkeypatch: pytest.MonkeyPatch)
         ("tiny", {"inputs": [1]}, "makes its own inputs"),
         ("tinny", {}, "tiny"),
         (Case(code="a.py:f"), {}, "a case of a model"),
-        ("tiny", {"axes": {"execution": "compile"}}, "eagerly"),
+        ("tiny", {"axes": {"execution": "compile"}}, "the usual execution"),
     ],
 )
 def test_what_cannot_be_measured_is_told(what: Any, more: dict[str, Any], words: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 from importlib import metadata
 from pathlib import Path
@@ -43,7 +44,8 @@ class Backend(Protocol):
     ) -> Embedding:
         """The module with unfilled fp32 tables and pooled output in `dtype`, of what `refusal` lets pass.
 
-        `unified` is `placement` and `cache_load_factor`, given only to files whose PLACEMENTS offer unified memory.
+        `unified` is `placement` and `cache_load_factor`, given only to files whose PLACEMENTS offer unified memory,
+        and `bounds_check`, given only to those that options.CHECKING_BACKENDS names.
         """
 
 
@@ -94,6 +96,7 @@ def other_row_types(name: str, tables: tuple[TableSpec, ...]) -> SpecError | Non
     return SpecError("row_type", found, f"backend {name!r} stores float32 rows; try 'tbe_int'") if found else None
 
 
+@functools.cache
 def missing_torch() -> str | None:
     """The reason text where torch is not installed."""
     if importlib.util.find_spec("torch") is None:

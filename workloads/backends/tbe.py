@@ -81,6 +81,7 @@ def build(
     learning_rate: float,
     placement: str = "device",
     cache_load_factor: float = 0.2,
+    bounds_check: str = "none",
 ) -> Embedding:
     """Module over `tables`, `sgd`, `rowwise_adagrad` or (on CUDA) `adam` fused into backward."""
     from workloads import tbe_module
@@ -92,4 +93,5 @@ def build(
         optimizer=optimizer or "sgd",
         learning_rate=learning_rate,
         storage=tbe_module.Storage(placement, cache_load_factor),
+        bounds_check=bounds_check,
     )

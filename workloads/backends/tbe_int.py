@@ -41,9 +41,10 @@ def build(
     learning_rate: float,
     placement: str = "device",
     cache_load_factor: float = 0.2,
+    bounds_check: str = "none",
 ) -> Embedding:
     """Module over `tables`; unfilled rows in their `row_type` on `device`."""
     from workloads import tbe_int_module, tbe_module
 
     storage = tbe_module.Storage(placement, cache_load_factor)
-    return tbe_int_module.IntTables(tables, device=device, dtype=dtype, storage=storage)
+    return tbe_int_module.IntTables(tables, device=device, dtype=dtype, storage=storage, bounds_check=bounds_check)

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 TITLE = "One axis at a time"
 CAPTION = (
-    "Lookups per second at one value of an axis over those at another, everything else alike: a dot per pair of cases, "
-    "a bar at their median. Right of 1 is faster."
+    "Measured. Lookups per second at one value of an axis over those at another, everything else alike: a dot per "
+    "pair of cases, a bar at their median. Right of 1 is faster."
 )
 
 

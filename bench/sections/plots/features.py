@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
 TITLE = "What grows with the number of features"
 CAPTION = (
-    "Forward pass, both axes logarithmic: a straight line is a power law, its slope the exponent in the table. Dotted "
-    "guides grow as N and as N². Times are per sample; peak memory is the whole process's."
+    "Work and parameters are modelled, times measured. Forward pass, both axes logarithmic: a straight line is a "
+    "power law, its slope the exponent in the table. Dotted guides grow as N and as N². Times are per sample; peak "
+    "memory is the whole process's."
 )
 MARKERS = "osD^v<>pPX*h"
 
@@ -91,18 +92,19 @@ def _panel(ax: Axes, panel: Panel, found: Sequence[Series]) -> None:
     ax.set(title=BY_NAME[panel.quantity].title, xlabel="features N")
     ax.set_xscale("log", base=2)
     ax.set_yscale("log")
-    style.exact_ticks(ax.xaxis, sizes[:: 2 if style.look().narrow else 1], lambda v: f"{v:g}")
+    style.exact_ticks(ax.xaxis, style.spaced(sizes, 4 if style.look().narrow else 2), lambda v: f"{v:g}")
     if not values:
         return
     for index, line in enumerate(lines):
         if line:
             ax.plot(*zip(*line, strict=True), markersize=3.5, linewidth=1.3, **_line(index))  # type: ignore[arg-type]
     low, high = min(values) / 1.5, max(values) * 1.5
-    _guides(ax, sizes, low, high)
     ax.set_ylim(low, high)
     if panel.text is capacity:
+        # The process itself is most of it: no power law to guide the eye by.
         style.exact_ticks(ax.yaxis, [2.0**e for e in range(20, 44) if low <= 2**e <= high], capacity)
     else:
+        _guides(ax, sizes, low, high)
         style.log_ticks(ax.yaxis, panel.text, low, high)
 
 

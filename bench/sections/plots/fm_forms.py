@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 TITLE = "One sum, two forms"
 CAPTION = (
-    "The interaction of a factorization machine alone, per sample: every pair's inner product, or half of |sum v|² - "
-    "sum |v|², which is the same number. Lines are the fits over the range they span; b is their exponent with its "
-    "95 % interval."
+    "Measured. The interaction of a factorization machine alone, per sample: every pair's inner product, or half of "
+    "|sum v|² - sum |v|², which is the same number. Lines are the fits over the range they span; b is their exponent "
+    "with its 95 % interval."
 )
 FORMS = ("fm, pairwise", "fm, square of sum")
 
@@ -44,7 +44,7 @@ def draw(run: Run) -> Figure | None:
         values = [v for index, s in enumerate(found) for v in _line(ax, index, s, quantity)]
         style.log_ticks(ax.yaxis, text, min(values), max(values))
         ax.set(title=BY_NAME[quantity].title, xlabel="features N")
-        style.exact_ticks(ax.xaxis, found[0].sizes, lambda v: f"{v:g}")
+        style.exact_ticks(ax.xaxis, style.spaced(found[0].sizes, 2), lambda v: f"{v:g}")
         ax.legend(loc="upper left")
         ax.set_ylim(min(values) / 2, max(values) * 12)
     return made

@@ -16,9 +16,10 @@ if TYPE_CHECKING:
 
 TITLE = "Quality against cost"
 CAPTION = (
-    "Log loss on held-out samples above Bayes, what the true probabilities reach on the same samples (lower is better; "
-    "log loss itself where Bayes is unknown), mean over seeds with its 95 % t-interval, against what the model costs. "
-    "The grey line joins the models that none is both cheaper and better than."
+    "Losses and training time are measured, FLOPs modelled. Log loss on held-out samples above Bayes, what the true "
+    "probabilities reach on the same samples (lower is better; log loss itself where Bayes is unknown), mean over "
+    "seeds with its 95 % t-interval, against what the model costs. The grey line joins the models that none is both "
+    "cheaper and better than."
 )
 MARKERS = "osD^v<>pPX*h"
 

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 TITLE = "Lookups per second by row type"
 CAPTION = (
-    "Bars: lookups per second of the whole step, one group per setting, over rows as they are stored. Beside each bar "
-    "the relative error of its pooled rows against those of the float32 tables."
+    "Measured. Bars: lookups per second of the whole step, one group per setting, over rows as they are stored. "
+    "Beside each bar the relative error of its pooled rows against those of the float32 tables."
 )
 MAX_GROUPS = 10
 

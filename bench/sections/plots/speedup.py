@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 TITLE = "Speed-up with threads"
 CAPTION = (
-    "How many times as fast as one thread, with an interval that holds the ratio in at least 95 % of runs. The grey "
-    "line is ideal: twice the threads, twice as fast, up to as many threads as there are CPUs."
+    "Measured. How many times as fast as one thread, with an interval that holds the ratio in at least 95 % of runs. "
+    "The grey line is ideal: twice the threads, twice as fast, up to as many threads as there are CPUs."
 )
 MARKERS = "osD^v<>p"
 

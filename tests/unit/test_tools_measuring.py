@@ -1,0 +1,59 @@
+"""The experiments on measuring, small: what they count and print."""
+
+from __future__ import annotations
+
+import random
+from itertools import islice
+from statistics import median
+
+import pytest
+
+from tools import allocators, coverage
+from tools.agreement import CASES, agreed
+
+TOLD = ("iid", "autocorrelated", "bursty", "bimodal")
+
+
+@pytest.mark.parametrize("name", TOLD)
+def test_intervals_hold_the_long_run_median_as_often_as_they_say(name: str) -> None:
+    found = coverage.simulated(name, 200, 1)
+    assert found.measurements == 200
+    # 0.93 is asked; 200 tries of 0.95 fall below 0.90 once in a thousand.
+    assert found.covered_frac >= 0.90
+
+
+def test_intervals_that_are_never_widened_would_fail_on_the_same_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.stats.effective_size", lambda values: float(len(values)))
+    assert coverage.simulated("autocorrelated", 200, 1).covered_frac < 0.85
+
+
+@pytest.mark.parametrize("name", coverage.LAWS)
+def test_laws_are_seeded_and_positive(name: str) -> None:
+    law = coverage.LAWS[name]
+    first, again = (list(islice(law(random.Random(3)), 500)) for _ in range(2))
+    assert first == again
+    assert min(first) > 0
+    assert median(first) == pytest.approx(1.0, abs=0.1)
+
+
+def test_agreement_is_told_as_ratios_to_the_bare_loop() -> None:
+    found = agreed(CASES[0], {"bare": 0.002, "timer": 0.00201, "ours": 0.00199, "ours_watched": 0.002})
+    assert found.timer_over_bare == pytest.approx(1.005)
+    assert found.ours_over_bare == pytest.approx(0.995)
+    assert found.telemetry_on_over_off == pytest.approx(1 / 0.995)
+
+
+def reading(step_s: float, faults: float = 0.0) -> allocators.Reading:
+    return allocators.Reading(
+        step_s=step_s, faults_per_step=faults, kernel_frac=0.0, bytes_per_s=1e9, huge_bytes=0, allocator="pinned"
+    )
+
+
+def test_settings_are_summed_up_over_processes() -> None:
+    found = allocators.summary("default", [reading(0.010), reading(0.012, 900), reading(0.011, 400)], 0.010)
+    assert found.step_s == 0.011
+    assert found.between_frac == pytest.approx(0.2)
+    assert found.over_default == pytest.approx(1.1)
+    assert (found.faults_per_step, found.most_faults_per_step) == (400, 900)
+    assert "faults/step" in allocators.line(found)
+    assert allocators.line(allocators.skipped("jemalloc", "none here")).endswith("skipped: none here")
