@@ -12,7 +12,6 @@ from bench.records import Case
 from bench.sweep_spec import SWEEPS, Grid, Scalar, Sweep, load_sweep, make_case, parse_sweep
 from workloads.spec import SpecError
 
-
 HONOURED = frozenset(
     ("model", "code", "batch_size", "backend", "device", "dtype", "phase", "optimizer", "num_threads", "seed")
 ) | {"cache_mode"}
