@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bench.errors import UsageError
-from bench.gate.log import SideName, TestAsk
+from bench.gate.log import MarkerAsk, SideName
 from bench.gate.pytest_run import collect
 from bench.gate.revisions import Revision
 from bench.gate.side import Checkout, SideLostError
@@ -39,7 +39,7 @@ def pytest_cases(
     places: Mapping[SideName, Place],
     revisions: Mapping[SideName, Revision],
     working_tree: Path,
-) -> tuple[tuple[SuiteCase, ...], dict[str, TestAsk]]:
+) -> tuple[tuple[SuiteCase, ...], dict[str, MarkerAsk]]:
     """The tests that measure, and what their markers ask. Raises UsageError with pytest's last lines."""
     sides = {
         name: Checkout(

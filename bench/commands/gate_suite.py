@@ -11,7 +11,7 @@ from bench.commands.gate_options import GateOptions, budget_s
 from bench.commands.gate_pytest import pytest_arguments, pytest_cases
 from bench.commands.gate_setup import make_manifest
 from bench.gate import counters, presets
-from bench.gate.log import Counted, GateManifest, SideName, TestAsk
+from bench.gate.log import Counted, GateManifest, MarkerAsk, SideName
 from bench.gate.revisions import Revision
 from bench.gate.suite import Place, SuiteCase, suite_cases
 from bench.records import Case
@@ -23,7 +23,7 @@ class Suite(msgspec.Struct, frozen=True):
 
     cases: tuple[SuiteCase, ...]
     base_lines: tuple[Counted, ...]
-    tests: dict[str, TestAsk]
+    tests: dict[str, MarkerAsk]
 
 
 def read_suite(

@@ -22,7 +22,7 @@ MANIFEST, LINES, LOCK = "run.json", "gate.jsonl", ".lock"
 SideName = Literal["base", "head"]
 
 
-class TestAsk(msgspec.Struct, frozen=True, kw_only=True):
+class MarkerAsk(msgspec.Struct, frozen=True, kw_only=True):
     """What a pytest test's marker asks of the gate: the slow-down to find."""
 
     tolerance_frac: float | None = None
@@ -56,7 +56,7 @@ class GateManifest(msgspec.Struct, frozen=True, kw_only=True):
     against: str | None = None
     runner: Literal["steps", "pytest"] = "steps"
     pytest_args: tuple[str, ...] = ()
-    tests: dict[str, TestAsk] = {}
+    tests: dict[str, MarkerAsk] = {}
     notes: tuple[str, ...] = ()
 
 

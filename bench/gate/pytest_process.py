@@ -24,7 +24,7 @@ TAIL_BYTES = 4000
 STATISTICS = ("min", "mean", "median")
 
 
-class Ended(msgspec.Struct, frozen=True, kw_only=True):
+class HowEnded(msgspec.Struct, frozen=True, kw_only=True):
     """How a test ended: passed, failed or skipped; `told`: its traceback or reason."""
 
     outcome: str
@@ -36,7 +36,7 @@ class PytestResult(msgspec.Struct, frozen=True, kw_only=True):
 
     tests: dict[str, dict[str, Any]]
     errors: dict[str, str]
-    ended: dict[str, Ended]
+    ended: dict[str, HowEnded]
     controls: dict[str, float]
     torch: str | None
     foreign: str | None

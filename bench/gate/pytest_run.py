@@ -9,7 +9,7 @@ from typing import Any
 
 from bench.gate.epochs import SIDES, watched
 from bench.gate.ledger import CONTROLS
-from bench.gate.log import Blocks, Counted, EpochPlan, Failed, GateManifest, Line, SideName, TestAsk
+from bench.gate.log import Blocks, Counted, EpochPlan, Failed, GateManifest, Line, MarkerAsk, SideName
 from bench.gate.pytest_process import PytestCall, PytestResult, measuring_tests, run_pytest
 from bench.gate.run import GateRun, Observer
 from bench.gate.side import Checkout, SideLostError
@@ -22,7 +22,7 @@ CONTROL_NAMES = tuple(name.partition(":")[2] for name in CONTROLS)
 
 def collect(
     checkouts: Mapping[SideName, Checkout], arguments: Sequence[str], folder: Path
-) -> tuple[tuple[SuiteCase, ...], dict[str, TestAsk]]:
+) -> tuple[tuple[SuiteCase, ...], dict[str, MarkerAsk]]:
     """The tests that measure, on every side, and what head's markers ask. A file that cannot be imported is a case.
 
     Raises SideLostError where pytest itself cannot run.
@@ -42,11 +42,11 @@ def _case(name: str, base: bool, head: bool) -> SuiteCase:
     return SuiteCase(name=name, base=case if base else None, head=case if head else None)
 
 
-def _ask(marks: Mapping[str, Any]) -> TestAsk:
+def _ask(marks: Mapping[str, Any]) -> MarkerAsk:
     """A tolerance that is none is for the test itself to refuse."""
     given = marks.get("tolerance")
     usable = isinstance(given, int | float) and not isinstance(given, bool) and 0 < given < 1
-    return TestAsk(tolerance_frac=float(given) if usable and given is not None else None)
+    return MarkerAsk(tolerance_frac=float(given) if usable and given is not None else None)
 
 
 class PytestRun(GateRun):
