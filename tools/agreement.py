@@ -3,8 +3,9 @@
 On embedding, MLP and DLRM steps of about 0.5 to 20 ms, forward and train, one worker process times the same step by a
 bare loop, by torch.utils.benchmark's Timer.blocked_autorange, and by ours with telemetry off and on, in a new random
 order in each alternation, until there are as many alternations beside which nothing else used more than 3 % of the CPUs
-(the others are left out whole, whichever side they hit, and counted; at most 5 times as many are tried). Prints the ratios of the medians over the alternations to the bare loop's (1.000: no
-difference), and that of telemetry on to off. --cases picks some of CASES by number.
+(the others are left out whole, whichever side they hit, and counted; at most 5 times as many are tried). Prints the
+ratios of the medians over the alternations to the bare loop's (1.000: no difference), and that of telemetry on to off.
+--cases picks some of CASES by number.
 """
 
 from __future__ import annotations
