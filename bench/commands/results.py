@@ -48,6 +48,7 @@ def _told(record: Record, records: Sequence[Record], manifest: Manifest) -> dict
 def _print_rows(manifest: Manifest, records: Sequence[Record], rows: Sequence[dict[str, Any]]) -> None:
     from bench.reporting.case_trust import trust
     from bench.reporting.cases import format_metric
+    from bench.reporting.quality_line import quality_line
 
     shown = ("step_s_p50", "samples_per_s", "compulsory_bytes_per_s", "fraction_of_roof", "peak_rss_bytes")
     cells = []
@@ -60,6 +61,7 @@ def _print_rows(manifest: Manifest, records: Sequence[Record], rows: Sequence[di
         cells.append([row["key"], outcome["status"], *values, trusted.level if trusted else ""])
     columns = ["case", "outcome", "step", "samples/s", "compulsory", "of roof", "peak RSS", "trust"]
     print_table(f"{manifest.name} {manifest.created_at}", columns, cells, right=range(2, 7))
+    print(f"conditions: {quality_line(records, manifest.machine)}")
     print("compulsory bytes and roof are modelled, all else is measured; what stands against a case: --json")
 
 
