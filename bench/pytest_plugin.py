@@ -98,7 +98,7 @@ def _counters(target: Any) -> dict[str, Any] | None:
         return None
     from bench.gate.counting import count
 
-    return count(target.plain, target.work)
+    return count(target.first, target.work)
 
 
 def _refuse_xdist(config: pytest.Config) -> None:

@@ -18,10 +18,10 @@ Call = Callable[[], Any]
 
 
 class Target(NamedTuple):
-    """`once` runs one step on the next input and waits for the GPU where one is in use."""
+    """`once` runs one step on the next input and waits for the GPU where one is in use; `first` always on the first."""
 
     once: Call
-    plain: Call
+    first: Call
     case: Case | None
     work: Work | None
     num_inputs: int
@@ -44,11 +44,11 @@ def target_of(
     if not callable(what):
         raise SpecError("target", what, "a preset's name, a Case, or a callable")
     if inputs is None:
-        return _target(what, None, work, 1)
+        return _target(what, what, None, work, 1)
     if not inputs:
         raise SpecError("inputs", list(inputs), "at least one input to rotate through")
     feed = itertools.cycle(inputs)
-    return _target(lambda: what(next(feed)), None, work, len(inputs))
+    return _target(lambda: what(next(feed)), lambda: what(inputs[0]), None, work, len(inputs))
 
 
 def _case(preset: str, axes: dict[str, Any]) -> Case:
@@ -75,11 +75,12 @@ def _model(case: Case, llc_bytes: Callable[[str], int]) -> Target:
     if loaded.check is not None:
         loaded.check()
     feed = loaded.feed(0)
-    return _target(lambda: loaded.step(next(feed)), case, loaded.work, len(loaded.inputs))
+    following, first = lambda: loaded.step(next(feed)), lambda: loaded.step(loaded.inputs[0])
+    return _target(following, first, case, loaded.work, len(loaded.inputs))
 
 
-def _target(call: Call, case: Case | None, work: Work | None, num_inputs: int) -> Target:
-    return Target(_synchronised(call), call, case, work, num_inputs)
+def _target(following: Call, first: Call, case: Case | None, work: Work | None, num_inputs: int) -> Target:
+    return Target(_synchronised(following), first, case, work, num_inputs)
 
 
 def _synchronised(call: Call) -> Call:

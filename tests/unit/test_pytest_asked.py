@@ -60,6 +60,9 @@ def test_inputs_are_given_in_rotation() -> None:
     for _ in range(4):
         target.once()
     assert seen == [1, 2, 3, 1]
+    target.first()
+    target.first()
+    assert seen[4:] == [1, 1], "counters are of two steps on the same input"
     assert target.num_inputs == 3
 
 
@@ -85,7 +88,7 @@ def test_the_device_is_waited_for_in_every_call(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setitem(sys.modules, "torch", fake)  # type: ignore[arg-type]
     before = CudaTensor.waited
     target = target_of(lambda: 1, None, None, {}, no_cache)
-    assert [target.once(), target.once(), target.plain()] == [1, 1, 1]
+    assert [target.once(), target.once(), target.first()] == [1, 1, 1]
     assert CudaTensor.waited == before + 2
 
 
