@@ -16,8 +16,8 @@ class AsideError(Exception):
 def aside(make: Callable[[], bytes]) -> Callable[[], bytes]:
     """Begin `make` in a fork of this process; the function that waits for its result. It raises AsideError.
 
-    The fork sees everything as it is now, changes nothing here, hears no signals and ends with this process. Only where no other thread holds locks that `make`
-    takes. Without fork (Windows) it is made when it is asked for.
+    The fork sees everything as it is now, changes nothing here, hears no signals and ends with this process. Only
+    where no other thread holds locks that `make` takes. Without fork (Windows) it is made when it is asked for.
     """
     if not hasattr(os, "fork"):
         return make

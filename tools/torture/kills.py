@@ -34,7 +34,7 @@ SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 UNBORN = (-signal.SIGTERM, -signal.SIGINT)
 """How Python itself ends on a signal, before the program has begun."""
 DEADLY = ("SIGKILL", "SIGTERM")
-KILLS_PER_SWEEP = 6
+KILLS_PER_SWEEP = 10
 
 
 class Kill(msgspec.Struct, frozen=True):
