@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import sys
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
 
-from bench.errors import Exit, UsageError
+from bench import interrupts
+from bench.cli_baseline import baseline_app
+from bench.errors import Exit, UsageError, machine_fault
+from bench.terminal import printable
 from profiles.trace.errors import TraceError
 from workloads.spec import SpecError
 
@@ -35,6 +37,7 @@ Set = Annotated[
 Run = Annotated[
     Path, typer.Argument(metavar="RUN", help="A run folder, below results/local unless --out said otherwise.")
 ]
+Baselines = Annotated[Path, typer.Option("--baselines", metavar="DIR", help="Where baselines are kept.")]
 Out = Annotated[Path, typer.Option("--out", help="Where the run folder is made.")]
 
 
@@ -241,6 +244,10 @@ def gate(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of every random choice; recorded.")] = None,
     budget: Annotated[str | None, typer.Option(metavar="TIME", help="Time for the whole gate: 90s, 10m, 2h.")] = None,
+    runner: Annotated[str, typer.Option(help="steps, or pytest: SUITE is pytest's own arguments.")] = "steps",
+    pytest_args: Annotated[
+        str, typer.Option("--pytest-args", metavar="'ARGS'", help="More arguments for pytest, on both sides.")
+    ] = "",
     plan: Annotated[bool, typer.Option("--plan", help="Say how long and what it could find, and stop.")] = False,
     counters_only: Annotated[bool, typer.Option("--counters-only", help="No timing: seconds, on any machine.")] = False,
     against: Annotated[Path | None, typer.Option(metavar="FILE", help="Counters saved before stand for base.")] = None,
@@ -249,13 +256,18 @@ def gate(
     resume: Annotated[
         Path | None, typer.Option("--resume", metavar="RUN", help="Complete this run, or judge it again.")
     ] = None,
+    baseline: Annotated[
+        str | None, typer.Option("--baseline", metavar="NAME", help="SUITE is finished sweep runs; judge them by this.")
+    ] = None,
+    baselines: Baselines = Path("results/baselines"),
     strict: Annotated[bool, typer.Option("--strict", help="Exit 5 where a case is inconclusive.")] = False,
     junit: Annotated[Path | None, typer.Option(metavar="FILE", help="Write JUnit XML here too.")] = None,
     markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="Write Markdown here too.")] = None,
     json: Json = False,
 ) -> None:
     """Judge whether head is slower than base: counters exactly, times by a paired test with a known error rate."""
-    from bench.commands.gate import GateOptions, run_gate
+    from bench.commands.gate import run_gate
+    from bench.commands.gate_options import GateOptions
 
     options = GateOptions(
         suite=suite or [],
@@ -271,6 +283,8 @@ def gate(
         counters_only=counters_only,
         against=against,
         save=save,
+        baseline=baseline,
+        baselines=baselines,
         out=out,
         resume=resume,
         strict=strict,
@@ -278,13 +292,32 @@ def gate(
         markdown=markdown,
         as_json=json,
         argv=tuple(sys.argv[1:]),
+        runner=runner,
+        pytest_args=pytest_args,
     )
     raise typer.Exit(run_gate(options))
 
 
 @app.command()
+def export(
+    run: Run,
+    to: Annotated[str, typer.Option("--to", help="csv, parquet, pytest-benchmark, asv or google-benchmark.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="The file (asv: folder); in the run folder by default.")
+    ] = None,
+) -> None:
+    """A sweep run in another tool's format."""
+    from bench.commands.export import export_run
+
+    export_run(run, to, out)
+
+
+app.add_typer(baseline_app, name="baseline", help="Stored baselines of this machine, for gate --baseline NAME RUN.")
+
+
+@app.command()
 def compare(base: Run, head: Run, json: Json = False) -> None:
-    """Two sweep runs of one machine, case by case. Advisory: one process per case and side; gate decides."""
+    """Two sweep runs or pytest-benchmark files of one machine, case by case. Advisory: one process a side."""
     from bench.commands.compare import compare_runs
 
     raise typer.Exit(compare_runs(base, head, as_json=json))
@@ -299,7 +332,7 @@ def selftest(
         ),
     ],
     suite: Annotated[list[str] | None, typer.Argument(metavar="SUITE...", help="For the live ones.")] = None,
-    runs: Annotated[int, typer.Option(help="Gate runs of a live one.")] = 1,
+    runs: Annotated[int | None, typer.Option(help="Gate runs of a live one; 1 by default.")] = None,
     preset: Annotated[str, typer.Option(help="quick, default or rigorous.")] = "default",
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Change a field of the preset. Repeatable.")
@@ -308,6 +341,9 @@ def selftest(
     seed: Annotated[int, typer.Option(help="Seed of every random choice.")] = 0,
     out: Annotated[
         Path | None, typer.Option("--out", help="stats: write this JSON file too. Live: where the runs are kept.")
+    ] = None,
+    resume: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Go on with a live one that was stopped; --runs may be raised.")
     ] = None,
     json: Json = False,
 ) -> None:
@@ -323,6 +359,7 @@ def selftest(
         inject_frac=inject,
         seed=seed,
         out=out,
+        resume=resume,
         as_json=json,
     )
     raise typer.Exit(run_selftest(options))
@@ -330,20 +367,22 @@ def selftest(
 
 def main() -> NoReturn:
     """Run the command line and exit with a documented code."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    interrupts.install()
     try:
         code = app(standalone_mode=False)
     except (SpecError, UsageError, TraceError) as error:
         _fail(str(error), Exit.USAGE)
     except typer.Exit as stop:
         sys.exit(stop.exit_code)
-    except KeyboardInterrupt:
-        _fail("stopped", Exit.INTERRUPTED)
+    except KeyboardInterrupt as stop:
+        _fail(str(stop) or "stopped", Exit.INTERRUPTED)
     except BrokenPipeError:
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(Exit.OK)
     except Exception as error:
+        if (told := machine_fault(error)) is not None:
+            _fail(told, Exit.USAGE)
         if not hasattr(error, "format_message"):
             raise
         _fail(_click_message(error), Exit.USAGE)
@@ -357,10 +396,7 @@ def _click_message(error: Exception) -> str:
     return where + str(error.format_message()) + " (see --help)"  # type: ignore[attr-defined]
 
 
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
-
-
 def _fail(message: str, code: Exit) -> NoReturn:
-    print(f"error: {message}" if code is Exit.USAGE else message, file=sys.stderr)
+    with contextlib.suppress(OSError):  # nobody may read any more
+        print(printable(f"error: {message}" if code is Exit.USAGE else message), file=sys.stderr, flush=True)
     sys.exit(code)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from enum import IntEnum
 
 
@@ -23,3 +24,24 @@ class Exit(IntEnum):
     NOT_COMPARABLE = 4
     INVALID = 5
     INTERRUPTED = 130
+
+
+CURES = {
+    errno.ENOSPC: "make room",
+    errno.EDQUOT: "make room, or ask for a larger quota",
+    errno.EROFS: "make it writable, or name another place",
+    errno.EACCES: "make it writable, or name another place",
+    errno.EPERM: "make it writable, or name another place",
+    errno.EIO: "check that disk",
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+    errno.ENFILE: "end something that holds many files open",
+}
+"""What to do about faults of the machine, by error number."""
+
+
+def machine_fault(error: BaseException) -> str | None:
+    """What was found and what to do, where an error is the machine's (disk full, read-only, ...); else None."""
+    if not isinstance(error, OSError) or error.errno not in CURES:
+        return None
+    where = f"{error.filename}: " if error.filename else ""
+    return f"{where}{error.strerror}: {CURES[error.errno]}, then try again"

@@ -6,11 +6,8 @@ import math
 
 from bench.metrics import step_s, value
 from bench.records import Record
-from bench.roofs import ceilings_of
+from bench.roofs import ROOF_TOLERANCE, ceilings_of
 from profiles.machine import Machine
-
-ROOF_TOLERANCE = 1.1
-"""A step faster than its lower bound by more than this factor was not doing the counted work."""
 
 
 def violations(record: Record, machine: Machine) -> list[str]:

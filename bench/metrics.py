@@ -2,7 +2,8 @@
 
 Byte rates divide the embedding stage's bytes of a step (docs/method/work.md) by the time of the whole step, so a
 model's other stages lower them; `embedding_*` divide by the embedding stage's own time, where a trace gave it. The
-trace is a pass of its own: a stage's time is its share of the profiled step times the timed step's median.
+stages are those of a pass of its own: a stage's time is its share of that pass's step times the timed step's median,
+where the two are alike (bench/stage_doubts.py).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import msgspec
 from bench import stats
 from bench.records import Channel, Measurement, Record
 from bench.roofs import StageRoof, roof_step_s, stage_roofs
+from bench.stage_doubts import beats_roof, unlike
 from profiles.machine import Machine
 
 Value = float | tuple[float, float] | None
@@ -104,14 +106,21 @@ def _intensity(record: Record, machine: Machine) -> Value:
 
 
 def stage_step_s(record: Record, stage: str) -> float | None:
-    """Seconds of one stage within the timed step: its share of the profiled step times the median step."""
+    """Seconds of one stage within the timed step: its share of the step it was seen in times the median step.
+
+    None where that step was unlike the timed one.
+    """
     found, seconds = record.trace.stages.get(stage) if record.trace else None, step_s(record)
+    if unlike(record):
+        return None
     return found.share_frac * seconds if found and seconds else None
 
 
 def _embedding_rate(field: str) -> Formula:
     def of_record(record: Record, machine: Machine) -> Value:
         moved, seconds = _embedding(field)(record), stage_step_s(record, "embedding")
+        if stages(record, machine).get("embedding", {}).get("doubt"):
+            return None
         return moved / seconds if moved is not None and seconds else None
 
     return of_record
@@ -442,7 +451,8 @@ def stages(record: Record, machine: Machine) -> dict[str, dict[str, Any]]:
     """Per stage of the work: its time in the timed step, its work, and how it stands to its roof.
 
     share_frac, forward_s, backward_s come from the trace (None without one); flops, bytes_compulsory, roof_s and bound
-    (gather, stream or compute: the ceiling that sets roof_s) are modelled; fraction_of_roof = roof_s / stage time.
+    (gather, stream or compute: the ceiling that sets roof_s) are modelled; fraction_of_roof = roof_s / stage time, None
+    where that cannot be right, with the reason in `doubt`.
     """
     roofs = stage_roofs(record, machine)
     names = list(record.work.stages) if record.work else []
@@ -454,6 +464,8 @@ def _stage(record: Record, name: str, roof: StageRoof | None) -> dict[str, Any]:
     work = record.work.stages.get(name) if record.work else None
     found = record.trace.stages.get(name) if record.trace else None
     seconds, scale = stage_step_s(record, name), _trace_scale(record)
+    fraction = roof.seconds / seconds if roof and seconds else None
+    broken = beats_roof(fraction)
     return {
         "share_frac": found.share_frac if found else None,
         "forward_s": found.forward_s * scale if found and scale else None,
@@ -461,17 +473,18 @@ def _stage(record: Record, name: str, roof: StageRoof | None) -> dict[str, Any]:
         "flops": work.flops if work else None,
         "bytes_compulsory": work.bytes_compulsory if work else None,
         "roof_s": roof.seconds if roof else None,
-        "fraction_of_roof": roof.seconds / seconds if roof and seconds else None,
+        "fraction_of_roof": None if broken else fraction,
         "bound": roof.bound if roof else None,
+        "doubt": (unlike(record) if found else None) or broken,
     }
 
 
 def _trace_scale(record: Record) -> float | None:
-    """Timed step over profiled step; 1 for device times, which the profiler does not stretch."""
-    seconds = step_s(record)
+    """Timed step over profiled step; 1 for device times, which the profiler does not stretch; None where unlike."""
+    seconds = None if unlike(record) else step_s(record)
     if record.trace and record.trace.clock == "device":
         return 1.0
-    return seconds / record.trace.step_s if record.trace and record.trace.step_s > 0 and seconds else None
+    return seconds / record.trace.stages_step_s if record.trace and record.trace.stages_step_s > 0 and seconds else None
 
 
 def rows(records: Sequence[Record], machine: Machine) -> list[dict[str, Any]]:

@@ -17,8 +17,9 @@ from workloads.executions import Graphs
 from workloads.spec import ModelSpec
 from workloads.work import Work
 
-SCHEMA_VERSION = 1
-TRIAL_SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+TRIAL_SCHEMA_VERSION = 2
+"""Raised with a lift in bench/schemas.py and a stored example of the old one. 2: lines carry a checksum."""
 
 Phase = Literal["forward", "train_step"]
 CacheMode = Literal["rotated", "hot", "cold"]
@@ -226,6 +227,9 @@ class TraceSummary(msgspec.Struct, frozen=True, kw_only=True):
 
     `step_s` is wall time. On a GPU (`clock` device) the stages' times are those of their kernels, copies and fills,
     their shares are of the timed step, and `coverage_frac` is the share of all device time that has a stage.
+    On a CPU, where `clocked_step_s` is given, stages were timed by the host's clock in steps without a profiler, that
+    long in the mean, and only the backward pass is divided as the profiled one was, which took `backward_ratio` times
+    as long; else they are those of the profiled step.
     """
 
     path: str
@@ -235,6 +239,13 @@ class TraceSummary(msgspec.Struct, frozen=True, kw_only=True):
     stages: dict[str, StageTime]
     coverage_frac: float
     clock: Literal["host", "device"] = "host"
+    clocked_step_s: float | None = None
+    backward_ratio: float = 1.0
+
+    @property
+    def stages_step_s(self) -> float:
+        """The step that the stages' times are parts of."""
+        return self.clocked_step_s or self.step_s
 
 
 class Channel(msgspec.Struct, frozen=True, kw_only=True):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import stat
 from pathlib import Path
 
 _SUFFIX = ".pt.trace.json.gz"
@@ -11,6 +14,15 @@ def inside(home: Path, relative: str) -> bool:
     """Whether a file lies there, below `home`."""
     found = (home / relative).resolve()
     return found.is_relative_to(home.resolve()) and found.is_file()
+
+
+def open_own(path: Path, flags: int) -> int:
+    """A descriptor of a plain file of a run folder. OSError where it is a link, which leads elsewhere, or a pipe."""
+    fd = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(errno.EINVAL, "not a plain file", str(path))
+    return fd
 
 
 def page_path(trace: str) -> str:

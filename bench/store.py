@@ -1,40 +1,46 @@
 """Run folders: run.json, records.jsonl, quality.jsonl. The only module that opens result files.
 
-The last two are append-only, one Record or QualityTrial a line, flushed to disk before the next starts. A line that a
-kill tore is never accepted: it has no newline at its end, or does not decode, and is cut off when the run is resumed.
+The last two are append-only, one Record or QualityTrial a line, sealed (bench/sealing.py) and on disk before the next
+starts. What a kill left of a last line has no newline: readers leave it out, and the next writer sets it aside in
+`<file>.torn`. Any other line that is not what was written is an error that names it.
 """
 
 from __future__ import annotations
 
-import contextlib
 import datetime
+import fcntl
 import os
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import NamedTuple, TypeVar
 
-import filelock
 import msgspec
 
+from bench import schemas
 from bench.errors import SchemaError, UsageError
-from bench.records import SCHEMA_VERSION, TRIAL_SCHEMA_VERSION, Manifest, QualityTrial, Record
+from bench.records import Manifest, QualityTrial, Record
+from bench.run_files import open_own
+from bench.schemas import Head, Schema
+from bench.sealing import is_whole, seal
 from profiles.atomic_file import write_atomically
 
 MANIFEST = "run.json"
 RECORDS = "records.jsonl"
 TRIALS = "quality.jsonl"
 TRACES = "traces"
-LOCK = ".lock"
-
-Lift = Callable[[dict[str, Any]], dict[str, Any]]
-Lifts = dict[int, Lift]
-LIFTS: Lifts = {}
-"""LIFTS[n] turns a record of schema n into one of schema n + 1."""
-TRIAL_LIFTS: Lifts = {}
-"""The same for trials, whose schema counts for itself."""
+TORN = ".torn"
+CHUNK_BYTES = 1 << 20
 
 _Line = TypeVar("_Line", Record, QualityTrial)
+
+
+class _Checked(NamedTuple):
+    """A whole line of a file, without its newline."""
+
+    line: bytes
+    head: Head
+    where: str
 
 
 def new_run_dir(root: Path, name: str) -> Path:
@@ -50,77 +56,71 @@ def new_run_dir(root: Path, name: str) -> Path:
 
 
 def write_manifest(run_dir: Path, manifest: Manifest) -> None:
-    """Write run.json."""
-    write_atomically(run_dir / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest), indent=1))
+    """Write run.json. Raises UsageError where it cannot be written."""
+    path = run_dir / MANIFEST
+    try:
+        write_atomically(path, msgspec.json.format(seal(msgspec.json.encode(manifest)), indent=1))
+    except OSError as error:
+        message = f"{path}: cannot be written ({error.strerror}); make room, or choose another place with --out DIR"
+        raise UsageError(message) from None
 
 
 def read_manifest(run_dir: Path) -> Manifest:
     """Read run.json. Raises UsageError where there is none, SchemaError where it cannot be read."""
     path = run_dir / MANIFEST
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Manifest)
+        with os.fdopen(open_own(path, os.O_RDONLY), "rb") as file:
+            data = file.read()
     except FileNotFoundError:
         raise UsageError(f"{run_dir}: no {MANIFEST} here; give the folder of a run (see results/local)") from None
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
-    except (msgspec.DecodeError, ValueError) as error:
-        raise SchemaError(f"{path}: not a manifest of schema {SCHEMA_VERSION} ({error})") from None
+    return schemas.read_document(data, Manifest, schemas.MANIFEST, str(path))
 
 
 def read_records(run_dir: Path) -> list[Record]:
-    """All whole records in order; a torn last line is left out. Raises SchemaError for a bad line before that."""
-    return _read(run_dir / RECORDS, Record, SCHEMA_VERSION, LIFTS)
+    """All records in order; a torn last line is left out. Raises SchemaError for any other line that is not whole."""
+    return list(_read(run_dir / RECORDS, Record, schemas.RECORD))
 
 
 def read_trials(run_dir: Path) -> list[QualityTrial]:
-    """All whole quality trials in order, as read_records; none where the run has no quality.jsonl."""
-    return _read(run_dir / TRIALS, QualityTrial, TRIAL_SCHEMA_VERSION, TRIAL_LIFTS)
+    """All quality trials in order, as read_records; none where the run has no quality.jsonl."""
+    return list(_read(run_dir / TRIALS, QualityTrial, schemas.TRIAL))
 
 
-def _read(path: Path, kind: type[_Line], schema: int, lifts: Lifts) -> list[_Line]:
-    data = path.read_bytes() if path.exists() else b""
-    whole, _ = _split(data)
-    return [_decode(line, kind, schema, lifts, f"{path}, line {number}") for number, line in enumerate(whole, 1)]
+def recorded_keys(run_dir: Path) -> set[str]:
+    """Keys of what the run has records and trials of; every line is checked, none is kept. Raises SchemaError."""
+    files = ((RECORDS, schemas.RECORD), (TRIALS, schemas.TRIAL))
+    return {checked.head.key for name, schema in files for checked in _checked(run_dir / name, schema)}
 
 
-def _split(data: bytes) -> tuple[list[bytes], int]:
-    """Complete lines, and how many bytes they take; a last line that does not parse counts as torn."""
-    end = data.rfind(b"\n") + 1
-    lines = data[:end].split(b"\n")[:-1]
-    if lines and not _parses(lines[-1]):
-        end -= len(lines.pop()) + 1
-    return lines, end
+def _read(path: Path, kind: type[_Line], schema: Schema) -> Iterator[_Line]:
+    for line, head, where in _checked(path, schema):
+        yield schemas.converted(line, head, kind, schema, where)
 
 
-def _parses(line: bytes) -> bool:
+def _checked(path: Path, schema: Schema) -> Iterator[_Checked]:
+    first: dict[str, int] = {}
+    for number, line in _lines(path):
+        where = f"{path}, line {number}"
+        head = schemas.read_head(line, schema, where)
+        if head.key in first:
+            raise SchemaError(f"{where}: the same case as line {first[head.key]}; {schema.cure}")
+        first[head.key] = number
+        yield _Checked(line, head, where)
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Numbers and lines of a file; none where it does not exist, and not a torn one at its end."""
     try:
-        msgspec.json.decode(line)
-    except (msgspec.DecodeError, ValueError):
-        return False
-    return True
-
-
-def _decode(line: bytes, kind: type[_Line], schema: int, lifts: Lifts, where: str) -> _Line:
-    try:
-        plain = msgspec.json.decode(line)
-        return msgspec.convert(_lift(plain, schema, lifts, where), kind)
-    except (msgspec.DecodeError, ValueError) as error:
-        raise SchemaError(f"{where}: not a record ({error}); the file was edited or damaged") from None
-
-
-def _lift(plain: Any, schema: int, lifts: Lifts, where: str) -> Any:
-    if not isinstance(plain, dict) or not isinstance(plain.get("schema_version"), int):
-        raise SchemaError(f"{where}: no schema_version; not a record of dlrm-bench")
-    version = plain["schema_version"]
-    if version > schema:
-        raise SchemaError(
-            f"{where}: schema {version} is newer than this program's {schema}; read it with a newer dlrm-bench"
-        )
-    for step in range(version, schema):
-        if step not in lifts:
-            raise SchemaError(f"{where}: schema {step} is not known to this program")
-        plain = lifts[step](plain)
-    return plain
+        with os.fdopen(open_own(path, os.O_RDONLY), "rb") as file:
+            for number, line in enumerate(file, 1):
+                if line.endswith(b"\n") or is_whole(line):
+                    yield number, line.rstrip(b"\n")
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
 
 
 class Appender:
@@ -129,58 +129,67 @@ class Appender:
 
     def __init__(self, run_dir: Path, name: str = RECORDS) -> None:
         self._path = run_dir / name
-        self._lock = filelock.FileLock(run_dir / LOCK)
         self._fd = -1
 
     def __enter__(self) -> Appender:
         try:
-            self._lock.acquire(timeout=0)
-        except filelock.Timeout:
+            self._fd = open_own(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._mend_the_end()
+        except BlockingIOError:
+            self.__exit__()
             raise UsageError(f"{self._path.parent}: another dlrm-bench is writing to this run") from None
-        self._cut_torn_tail()
-        self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        except OSError as error:
+            self.__exit__()
+            raise self._unwritable(error) from None
         return self
 
-    def _cut_torn_tail(self) -> None:
-        if self._path.exists():
-            data = self._path.read_bytes()
-            _, end = _split(data)
-            if end < len(data):
-                os.truncate(self._path, end)
+    def _mend_the_end(self) -> None:
+        """End the last line where only its newline is missing; set aside what is less than a line."""
+        size = os.fstat(self._fd).st_size
+        end = _end_of_lines(self._fd, size)
+        rest = os.pread(self._fd, size - end, end)
+        if not rest:
+            return
+        if is_whole(rest):
+            _write_all(self._fd, b"\n")
+            return
+        aside = open_own(self._path.with_name(self._path.name + TORN), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        with os.fdopen(aside, "wb") as file:
+            file.write(rest + b"\n")
+        os.truncate(self._fd, end)
 
     def add(self, record: Record | QualityTrial) -> None:
-        """Append one line. On a write error the file is cut back to whole records and the error raised."""
-        line = msgspec.json.encode(record) + b"\n"
+        """Append one line. On a write error the file is cut back to whole lines and UsageError raised."""
         size = os.fstat(self._fd).st_size
         try:
-            written = os.write(self._fd, line)
-            if written != len(line):
-                raise OSError(28, "No space left on device")
+            _write_all(self._fd, seal(msgspec.json.encode(record)) + b"\n")
             os.fsync(self._fd)
         except OSError as error:
             os.ftruncate(self._fd, size)
-            message = f"{self._path}: cannot be written ({error.strerror}); make room, then --resume this run"
-            raise UsageError(message) from error
+            raise self._unwritable(error) from error
+
+    def _unwritable(self, error: OSError) -> UsageError:
+        told = f"cannot be written ({error.strerror}); what was recorded is kept: make it writable or make room"
+        return UsageError(f"{self._path}: {told}, then go on with: dlrm-bench sweep --resume {self._path.parent}")
 
     def __exit__(self, *_: object) -> None:
-        os.close(self._fd)
-        self._lock.release()
+        if self._fd >= 0:
+            os.close(self._fd)
 
 
-@contextlib.contextmanager
-def machine_lock() -> Iterator[None]:
-    """Hold this machine for one benchmark. Raises UsageError naming the holder's pid where it is taken."""
-    path = Path(os.environ.get("DLRM_BENCH_LOCK", "/tmp/dlrm-bench.lock"))
-    holder = path.with_suffix(".pid")
-    lock = filelock.FileLock(path, mode=0o666)
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        pid = holder.read_text().strip() if holder.exists() else "unknown"
-        message = f"another benchmark runs on this machine (pid {pid}); timings would disturb each other: wait for it"
-        raise UsageError(message) from None
-    try:
-        holder.write_text(str(os.getpid()))
-        yield
-    finally:
-        lock.release()
+def _write_all(fd: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(fd, data) :]
+
+
+def _end_of_lines(fd: int, size: int) -> int:
+    """Offset after the last newline."""
+    at = size
+    while at > 0:
+        begin = max(0, at - CHUNK_BYTES)
+        found = os.pread(fd, at - begin, begin).rfind(b"\n")
+        if found >= 0:
+            return begin + found + 1
+        at = begin
+    return 0

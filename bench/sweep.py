@@ -21,12 +21,14 @@ from bench.records import SCHEMA_VERSION, Case, Channel, Limits, Manifest, Measu
 from bench.running.environment import environment_of
 from bench.running.pool import Ending, Pool
 from bench.running.request import Request
+from bench.running.scratch import remove_leftovers, scratch
 from bench.running.watching import Watch, other_load_cpus
 from bench.study.spec import Quality
 from profiles.machine import Machine
 
 ROOT = Path(__file__).parent.parent
 OTHER_LOAD_CPUS = 0.2
+NO_ROOM = ("No space left on device", "Read-only file system", "Disk quota exceeded")
 NO_MEMORY = ("MemoryError", "not enough memory", "can't allocate memory", "Cannot allocate memory")
 CODE_PACKAGES = ("bench", "workloads", "profiles")
 
@@ -119,15 +121,18 @@ def now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
-def check_resumable(run_dir: Path, manifest: Manifest, machine: Machine) -> None:
-    """Raises UsageError with every difference that makes this run's records not comparable with new ones."""
+def check_resumable(run_dir: Path, manifest: Manifest, machine: Machine) -> list[str]:
+    """What else changed about the machine since the run began, in words.
+
+    Raises UsageError with every difference that makes this run's records not comparable with new ones.
+    """
     from profiles.fingerprint import fingerprint_diff
 
-    differences = [
-        f"machine {field}: the run has {old!r}, this machine {new!r}"
+    found = [
+        (field, f"machine {field}: the run has {old!r}, this machine {new!r}")
         for field, old, new in fingerprint_diff(manifest.machine.fingerprint, machine.fingerprint)
-        if field.startswith("hard.")
     ]
+    differences = [told for field, told in found if field.startswith("hard.")]
     if manifest.code_digest != code_digest():
         differences.append(f"code: the run was made by {manifest.commit or manifest.code_digest}, this is {commit()}")
     if differences:
@@ -136,6 +141,7 @@ def check_resumable(run_dir: Path, manifest: Manifest, machine: Machine) -> None
             f"{run_dir}: cannot be resumed here, its records would not be comparable:\n  {listed}\n"
             "Start a new run instead, or resume with the program and on the machine that began it."
         )
+    return [told for _, told in found]
 
 
 class Runner:
@@ -144,10 +150,10 @@ class Runner:
     def __init__(self, run_dir: Path, manifest: Manifest, pool: Pool, observer: Observer) -> None:
         self._dir, self._manifest, self._pool, self._observer = run_dir, manifest, pool, observer
 
-    def run(self, planned: Sequence[Planned]) -> list[Record]:
-        """Run what has no record yet; returns all records of the run."""
-        done = store.read_records(self._dir)
-        keys = {record.key for record in done}
+    def run(self, planned: Sequence[Planned]) -> None:
+        """Run what has no record yet. Records are on disk when it returns, and none of them in memory."""
+        remove_leftovers()
+        keys = store.recorded_keys(self._dir)
         with store.Appender(self._dir) as out:
             for number, case in enumerate(planned, 1):
                 if case.key in keys:
@@ -155,9 +161,7 @@ class Runner:
                 self._observer.started(number, len(planned), case)
                 record = self._skipped(case) if case.skip_reason else self._measured(case)
                 out.add(record)
-                done.append(record)
                 self._observer.ended(record)
-        return done
 
     def _skipped(self, planned: Planned) -> Record:
         return self._record(planned.case, Outcome(status="skipped", reason=planned.skip_reason), now())
@@ -165,13 +169,13 @@ class Runner:
     def _measured(self, planned: Planned) -> Record:
         case, started_at = planned.case, now()
         server = self._pool.server(environment_of(case))
-        # Compiler caches of the case; removed here, since a killed worker cannot.
         with (
-            tempfile.TemporaryDirectory(prefix="dlrm-bench-") as scratch,
+            scratch() as folder,
             Watch(case.device, self._observer.phase, self._manifest.machine.pci(case.device)) as watch,
         ):
-            request = self._request(planned, scratch)
+            request = self._request(planned, folder)
             ending = server.run("bench.running.harness:run_case", request, watch, self._manifest.limits.timeout_s)
+        require_room(ending, self._dir)
         if watch.result is None or ending.kind != "ok":
             return self._record(case, failure(ending, watch.phase), started_at)
         result = watch.result
@@ -232,6 +236,16 @@ def _with_load(measurement: Measurement, channels: tuple[Channel, ...], cpus: in
     if other_load_cpus(channels, cpus) <= OTHER_LOAD_CPUS:
         return measurement
     return msgspec.structs.replace(measurement, flags=(*measurement.flags, "other_load"))
+
+
+def require_room(ending: Ending, run_dir: Path) -> None:
+    """Raise UsageError where a worker found the disk full: that is no result of its case, which can be run later."""
+    found = next((words for words in NO_ROOM if words in (ending.reason or "")), None)
+    if ending.kind == "error" and found:
+        raise UsageError(
+            f"{run_dir}: a worker could not write ({ending.reason}); what was recorded is kept: make room here and in "
+            f"{tempfile.gettempdir()}, then go on with: dlrm-bench sweep --resume {run_dir}"
+        )
 
 
 def failure(ending: Ending, phase: str) -> Outcome:

@@ -143,27 +143,28 @@ def _silent(_label: str, _frac: float) -> None:
 def measure(
     device: str, *, budget_s: float = 30.0, progress: Progress | None = None, plan: Plan | None = None
 ) -> Ceilings:
-    """Measure the peaks of 'cpu' or 'cuda:N' within about `budget_s` seconds.
+    """Measure the peaks of 'cpu' or 'cuda:N' within about `budget_s` seconds, once the memory for it is filled.
 
     Copy and triad count bytes read plus written, gathers count lookups x row bytes. `progress(label, frac)` is told
     what is being tried. Every ceiling is tried at least once, even past the budget. ValueError for an unknown device.
     """
     import torch
 
-    deadline, watch = Deadline(budget_s), load.LoadWatch()
+    started, watch = Deadline(0.0), load.LoadWatch()
     plan = plan or default_plan(device)
     (progress or _silent)("memory", 0.0)
     timer: Timer = host_timer if device == "cpu" else cuda_ceilings.event_timer(device)
     with torch.no_grad(), thread_count(plan.threads if device == "cpu" else None)():
         arena = make_arena(plan.arena_bytes, device, plan.threads)
         cells = build_cells(arena, plan)
+        deadline = Deadline(budget_s)
         rounds = run_cells(cells.all(), timer, plan.pace, deadline, progress or _silent)
         extra = {} if device == "cpu" else cuda_ceilings.transfers(device)
     notes = (*plan.notes, *cells.notes, *_notes(device, rounds, plan.pace))
     found = Ceilings(
         device=device,
         measured_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        duration_s=deadline.elapsed_s(),
+        duration_s=started.elapsed_s(),
         notes=notes,
         other_load_frac=watch.other_frac(),
         **cells.ceilings(),  # type: ignore[arg-type]

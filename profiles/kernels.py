@@ -170,7 +170,9 @@ def _gemm_kernel(data: torch.Tensor, dtype: torch.dtype, shape: tuple[int, int, 
         out = torch.empty(m, n, dtype=dtype, device=data.device)
         return lambda: torch.mm(left, right, out=out)
 
-    return Kernel(f"{'mm_nt' if transposed else 'mm'}_{m}x{k}x{n}", 2.0 * m * k * n, prepare)
+    # A dtype may be fast in one layout and take seconds in the other, so that each is judged by its own smaller shapes.
+    family = "mm_nt" if transposed else "mm"
+    return Kernel(f"{family}_{m}x{k}x{n}", 2.0 * m * k * n, prepare, family=family)
 
 
 def spread_points(points: Sequence[int], limit: int, apart: float = 1.3) -> Iterator[int]:

@@ -25,7 +25,8 @@ class Kernel:
     """One way to do `work` bytes or FLOPs. `prepare` runs untimed and returns the call to time.
 
     With `fresh` every timed call is prepared anew (random indices must not repeat), `burst` of them per timing;
-    otherwise one prepared call is repeated until a timing lasts long enough.
+    otherwise one prepared call is repeated until a timing lasts long enough. Kernels of one `family` are one routine on
+    several sizes.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Kernel:
     prepare: Callable[[], Call]
     fresh: bool = False
     burst: int = 1
+    family: str = ""
 
 
 @dataclass
@@ -51,6 +53,11 @@ class Cell:
     def best_rate(self) -> float:
         """The highest rate seen so far, 0 before the first try."""
         return max((max(r) for r in self.rates.values()), default=0.0)
+
+    def likely_rate(self, kernel: Kernel) -> float:
+        """What this kernel may reach: what its family did, else the best of the cell; 0 where nothing is known."""
+        own = [max(self.rates[k.name]) for k in self.kernels if k.family == kernel.family and k.name in self.rates]
+        return max(own, default=0.0) or self.best_rate()
 
     def alive(self) -> list[Kernel]:
         """The kernels worth another try."""
@@ -134,8 +141,8 @@ def run_cell(cell: Cell, timer: Timer, pace: Pace, *, hurry: bool = False) -> No
 
 
 def _too_slow(kernel: Kernel, cell: Cell, pace: Pace) -> bool:
-    best = cell.best_rate()
-    return best > 0 and kernel.work / best > pace.max_call_s
+    rate = cell.likely_rate(kernel)
+    return rate > 0 and kernel.work / rate > pace.max_call_s
 
 
 def _try(kernel: Kernel, timer: Timer, pace: Pace, tries: int, cell: Cell) -> list[float]:

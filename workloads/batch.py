@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 from collections.abc import Sequence
@@ -197,6 +198,7 @@ def _count_distinct(rows: Ints, num_rows: int, last: NDArray[np.int32]) -> int:
     return int(np.count_nonzero(last[rows] == places))
 
 
+@functools.lru_cache(maxsize=64)
 def expected_touch(spec: ModelSpec, batch_size: int, num_batches: int = 1) -> tuple[TableTouch, ...]:
     """The same as `touch`, expected from the laws instead of counted."""
     return tuple(_expected_table(t, batch_size * t.pooling_factor, num_batches) for t in spec.tables)

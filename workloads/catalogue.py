@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 from pathlib import Path
 from types import ModuleType
@@ -11,7 +12,14 @@ from workloads.spec import unknown
 
 def names(folder: Path, suffix: str = ".py") -> list[str]:
     """Sorted ids in `folder`: file names without `suffix`, private files (leading underscore) left out."""
-    return sorted(p.name.removesuffix(suffix) for p in folder.glob(f"*{suffix}") if not p.name.startswith("_"))
+    return list(_names(folder, suffix, folder.stat().st_mtime_ns))
+
+
+@functools.lru_cache(maxsize=64)
+def _names(folder: Path, suffix: str, changed_ns: int) -> tuple[str, ...]:
+    """Read again once a file has come or gone; a sweep asks thousands of times."""
+    found = (p.name.removesuffix(suffix) for p in folder.glob(f"*{suffix}") if not p.name.startswith("_"))
+    return tuple(sorted(found))
 
 
 def require(kind: str, name: str, known: list[str]) -> None:

@@ -59,7 +59,12 @@ def _count(part: nn.Module | None) -> int:
 
 def set_tracing(model: Any, on: bool) -> None:
     """Annotate the stages of a model, or of what an execution made of it, with record_function (on) or not at all."""
-    model.annotate = torch.profiler.record_function if on else silent
+    annotate_with(model, torch.profiler.record_function if on else None)
+
+
+def annotate_with(model: Any, annotate: Annotate | None) -> None:
+    """Run each stage inside `annotate(stage)`; None: inside nothing."""
+    model.annotate = silent if annotate is None else annotate
 
 
 def mlp(widths: Sequence[int], last_relu: bool) -> nn.Sequential:

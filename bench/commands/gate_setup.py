@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.commands.sweep import surroundings
+from bench.errors import UsageError
 from bench.gate import presets
 from bench.gate.log import SCHEMA_VERSION, GateManifest, SideName
-from bench.gate.revisions import Revision
+from bench.gate.revisions import WORKING_TREE, Revision, resolve
 from bench.gate.side import Checkout
-from bench.gate.suite import Place, SuiteCase
+from bench.gate.suite import Place, SuiteCase, not_gated
 from bench.records import Case
 from bench.sweep import now
 from bench.sweep_spec import parse_flag
@@ -46,11 +47,9 @@ def skip_reasons(cases: Sequence[SuiteCase], machine: Machine) -> dict[str, str]
     around = surroundings(machine)
 
     def reason(case: Case) -> str | None:
-        unavailable = around.unavailable(case)
+        unavailable = around.unavailable(case) or not_gated(case)
         if unavailable:
             return unavailable
-        if case.cache_mode == "cold" or case.allocator != "pinned":
-            return "the gate pins the allocator and does not flush caches: cache_mode rotated or hot, allocator pinned"
         needed = 2 * sum(around.memory_needed(case).values())
         usable = MEMORY_SHARE * around.memory_available_bytes
         return (
@@ -104,3 +103,16 @@ def side_checkout(name: SideName, place: Place, manifest: GateManifest) -> Check
     return Checkout(
         side=name, python=revision.python, root=place.root, folder=folder, working_tree=Path(manifest.repository)
     )
+
+
+def require_same(run_dir: Path, manifest: GateManifest, machine: Machine, root: Path) -> None:
+    """Raises UsageError where new epochs would not belong to the old ones."""
+    differences = []
+    if machine.fingerprint.hash != manifest.machine_hash:
+        differences.append(f"the run was begun on another machine or with other software ({manifest.machine})")
+    for side in (manifest.base, manifest.head):
+        now_is = resolve(root, side.asked if side.asked == WORKING_TREE else side.commit, side.python)
+        if (now_is.commit, now_is.changes) != (side.commit, side.changes):
+            differences.append(f"{side.label} is not what it was when the run began")
+    if differences:
+        raise UsageError(f"{run_dir}: cannot be resumed: {'; '.join(differences)}; start a new run")

@@ -14,6 +14,7 @@ from bench.inspection.page_model import Inspected, page_model
 from bench.inspection.result import Inspection, InspectionSet
 from bench.perfetto import TraceServer
 from bench.records import Record
+from bench.terminal import printable
 from profiles.machine import Machine
 from profiles.trace.columns import Trace
 from profiles.trace.components import components
@@ -46,7 +47,7 @@ def write_inspection(path: Path, found: InspectionSet, traces: Sequence[Trace], 
 def write_pages(run_dir: Path, records: Sequence[Record], machine: Machine) -> None:
     """The pages of a run's traces that are not there yet; what cannot be made is told, and the report goes without."""
     for trouble in write_case_pages(run_dir, records, machine, provenance()):
-        stderr().print(trouble, markup=False, soft_wrap=True)
+        stderr().print(printable(trouble), markup=False, soft_wrap=True)
 
 
 def save_page(path: Path, model: PageModel) -> None:

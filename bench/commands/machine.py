@@ -7,9 +7,9 @@ from typing import Any
 
 import msgspec
 
-from bench import store
 from bench.commands.output import print_json, print_table, stderr
 from bench.errors import UsageError
+from bench.machine_lock import machine_lock
 from bench.plan import gib
 from bench.running.environment import environment
 from bench.running.forkserver import Emit
@@ -109,7 +109,7 @@ def show_machine(*, refresh: bool, device: str, as_json: bool) -> None:
     known = {"cpu", *(f"cuda:{g.index}" for g in machine.gpus)}
     if device not in known:
         raise UsageError(f"there is no device {device} on this machine; known: {', '.join(sorted(known))}")
-    with store.machine_lock(), Pool() as pool:
+    with machine_lock(), Pool() as pool:
         machine = with_ceilings(machine, sorted({"cpu", device}), pool, refresh=refresh)
     if as_json:
         print_json(machine_json(machine, device))

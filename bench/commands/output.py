@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from bench.terminal import printable
+
 
 def print_json(value: Any) -> None:
     """One JSON document on stdout."""
@@ -28,7 +30,7 @@ class _Output(Console):
 
 def stderr() -> Console:
     """The console for progress and notes."""
-    return Console(stderr=True, highlight=False)
+    return _Output(stderr=True, highlight=False)
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[int] = ()) -> None:
@@ -36,9 +38,9 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
     console = _Output(highlight=False)
     if not console.is_terminal:
         console = _Output(highlight=False, width=200)
-    table = Table(title=title, title_justify="left", title_style="bold")
+    table = Table(title=Text(printable(title)), title_justify="left", title_style="bold")
     for number, name in enumerate(columns):
         table.add_column(name, justify="right" if number in right else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(*(Text(printable(cell)) for cell in row))
     console.print(table)

@@ -16,6 +16,7 @@ from bench.commands.output import print_json, print_table, stderr
 from bench.commands.sweep import device_of, require_writable, surroundings
 from bench.errors import Exit, UsageError
 from bench.inspection.profiling import Profile, lines, look, page_of, profile_of, profile_tables
+from bench.machine_lock import machine_lock
 from bench.plan import Planned, plan, require_runnable
 from bench.progress import observer
 from bench.records import Case, Limits, Manifest, Record
@@ -49,7 +50,7 @@ def run_profile(options: ProfileOptions) -> int:
     planned = plan([case], limits, surroundings(machine))
     require_runnable(planned)
     require_writable(options.out)
-    with store.machine_lock(), Pool() as pool:
+    with machine_lock(), Pool() as pool:
         machine = with_ceilings(machine, [device_of(case)], pool)
         run_dir = store.new_run_dir(options.out, name)
         manifest = new_manifest(name, [case], limits, machine, options.argv)
@@ -68,10 +69,11 @@ def _measured(run_dir: Path, manifest: Manifest, planned: Sequence[Planned], poo
     console = stderr()
     try:
         with observer(console, planned) as watching:
-            return Runner(run_dir, manifest, pool, watching).run(planned)[0]
+            Runner(run_dir, manifest, pool, watching).run(planned)
     except KeyboardInterrupt:
         console.print("\nstopped; nothing was measured", markup=False)
         return None
+    return store.read_records(run_dir)[0]
 
 
 def _not_measured(run_dir: Path, record: Record, as_json: bool) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from bench import metrics, store
 from bench.commands.inspect_page import write_pages
 from bench.commands.output import print_json, print_table, stderr
 from bench.errors import UsageError
+from bench.exporting.as_csv import write_rows
 from bench.records import Manifest, Record
 from bench.run import Run
 
@@ -26,7 +26,7 @@ def show_run(run_dir: Path, *, as_json: bool, as_csv: bool) -> None:
     if as_json:
         print_json([row | _told(record, records, manifest) for row, record in zip(rows, records, strict=True)])
     elif as_csv:
-        _print_csv(rows)
+        write_rows(rows, sys.stdout)
     else:
         _print_rows(manifest, records, rows)
 
@@ -43,16 +43,6 @@ def _told(record: Record, records: Sequence[Record], manifest: Manifest) -> dict
         "modelled": sorted(metrics.MODELLED),
         "settings": msgspec.to_builtins(record.settings),
     }
-
-
-def _print_csv(rows: Sequence[dict[str, Any]]) -> None:
-    names = [m.name for m in metrics.METRICS]
-    out = csv.writer(sys.stdout)
-    out.writerow(["key", "status", "reason", *names])
-    for row in rows:
-        values = [row["metrics"].get(name) for name in names]
-        cells = [" ".join(map(repr, v)) if isinstance(v, (list, tuple)) else v for v in values]
-        out.writerow([row["key"], row["outcome"]["status"], row["outcome"].get("reason"), *cells])
 
 
 def _print_rows(manifest: Manifest, records: Sequence[Record], rows: Sequence[dict[str, Any]]) -> None:
@@ -83,7 +73,7 @@ def make_report(run_dirs: Sequence[Path], out: Path | None) -> None:
     if out is None and len(run_dirs) == 1:
         write_pages(run_dirs[0], found.records, found.machine)
     path = write_report(out or run_dirs[0] / "report.html", found.manifest, found.records, trials=found.trials)
-    stderr().print(f"report: {path}")
+    stderr().print(f"report: {path}", markup=False, soft_wrap=True)
 
 
 def _merged(run_dirs: Sequence[Path]) -> Run:

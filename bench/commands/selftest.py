@@ -21,12 +21,13 @@ class SelftestOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     what: str
     suite: list[str]
-    runs: int
+    runs: int | None
     preset: str
     settings: list[str]
     inject_frac: float
     seed: int
     out: Path | None
+    resume: Path | None
     as_json: bool
 
 
@@ -36,8 +37,8 @@ def run_selftest(options: SelftestOptions) -> int:
         raise unknown("selftest", options.what, list(KINDS))
     if options.what in LIVE:
         return _run_live(options)
-    if options.suite:
-        raise UsageError("selftest stats is simulated: it takes no SUITE (aa, power and hostile do)")
+    if options.suite or options.resume:
+        raise UsageError("selftest stats is simulated: it takes no SUITE and no --resume (aa, power and hostile do)")
     return _run_stats(options.seed, options.out, as_json=options.as_json)
 
 
@@ -55,6 +56,7 @@ def _run_live(options: SelftestOptions) -> int:
             inject_frac=options.inject_frac,
             seed=options.seed,
             out=options.out or Path("results/local"),
+            resume=options.resume,
             as_json=options.as_json,
         )
     )

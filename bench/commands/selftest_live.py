@@ -4,61 +4,134 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 
 from bench import store
-from bench.commands.gate_setup import make_manifest, make_places, side_checkout, skip_reasons
-from bench.commands.output import print_json, print_table, stderr
+from bench.commands.gate_setup import make_manifest, make_places, require_same, side_checkout, skip_reasons
+from bench.commands.output import stderr
+from bench.commands.selftest_tell import print_live, running_bound
 from bench.commands.sweep import require_writable
-from bench.errors import Exit, UsageError
+from bench.errors import Exit, SchemaError, UsageError
 from bench.gate import presets
 from bench.gate.disturb import neighbour, quota
-from bench.gate.log import MANIFEST, read_lines
+from bench.gate.log import LINES, MANIFEST, GateManifest, read_lines, read_manifest
 from bench.gate.progress import Progress
-from bench.gate.revisions import WORKING_TREE, checkouts, repository, resolve
+from bench.gate.revisions import WORKING_TREE, Revision, checkouts, repository, resolve
 from bench.gate.run import GateRun
 from bench.gate.sample_size import require_resolution
-from bench.gate.selftest_live import LiveReport, Run, live_report
-from bench.gate.suite import suite_cases
+from bench.gate.selftest_live import Run, live_report
+from bench.gate.suite import SuiteCase, suite_cases
+from bench.machine_lock import machine_lock
 from profiles.atomic_file import write_atomically
+from profiles.machine import Machine
 from workloads.spec import SpecError
+
+PLAN, REPORT = "selftest-run.json", "selftest.json"
+
+
+class LivePlan(msgspec.Struct, frozen=True, kw_only=True):
+    """What a live self-test does, kept beside its runs so that it can be resumed."""
+
+    kind: str
+    suite: tuple[str, ...]
+    runs: int
+    preset: presets.Preset
+    inject_frac: float
+    seed: int
+    repository: str
+    folder: str
+    revision: Revision
 
 
 class LiveOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """The flags of the live self-tests."""
+    """The flags of the live self-tests. runs: None is 1, or with resume what was planned."""
 
     kind: str
     suite: list[str]
-    runs: int
+    runs: int | None
     preset: str
     changes: dict[str, object]
     inject_frac: float
     seed: int
     out: Path
+    resume: Path | None
     as_json: bool
 
 
 def run_live(options: LiveOptions) -> int:
     """Run the gates and tell; 0 where nothing failed that should not, or (power) everything that should."""
-    if not options.suite:
-        raise UsageError(f"selftest {options.kind} needs a SUITE: a sweep, or path.py:function")
-    if options.runs < 1:
+    if options.runs is not None and options.runs < 1:
         raise SpecError("--runs", options.runs, "a whole number from 1")
+    home, plan = _resumed(options, options.resume) if options.resume else _begun(options)
+    try:
+        with machine_lock(), contextlib.ExitStack() as stack:
+            told = _disturb(stack) if plan.kind == "hostile" else []
+            runs = _runs(home, plan)
+    except KeyboardInterrupt:
+        again = f"stopped; whole epochs are kept. Go on with: dlrm-bench selftest {plan.kind} --resume {home}"
+        stderr().print("\n" + again, markup=False, soft_wrap=True)
+        return Exit.INTERRUPTED
+    report = live_report(plan.kind, runs, plan.inject_frac, told)
+    write_atomically(home / REPORT, msgspec.json.format(msgspec.json.encode(report), indent=1))
+    print_live(report, as_json=options.as_json)
+    stderr().print(f"runs: {home}", markup=False, soft_wrap=True)
+    good = report.failed == report.judged if plan.kind == "power" else report.failed == 0
+    return Exit.OK if good else Exit.INVALID
+
+
+def _begun(options: LiveOptions) -> tuple[Path, LivePlan]:
+    if not options.suite:
+        raise UsageError(f"selftest {options.kind} needs a SUITE: a sweep (gate has 8 cases), or path.py:function")
+    folder = Path.cwd()
+    root = repository(folder)
+    revision = resolve(root, WORKING_TREE, sys.executable)
+    if revision.changes is None:
+        # As a commit it can be resumed after the working tree has moved on.
+        revision = resolve(root, "HEAD", sys.executable)
+    plan = LivePlan(
+        kind=options.kind,
+        suite=tuple(options.suite),
+        runs=options.runs or 1,
+        preset=presets.changed(presets.load(options.preset), options.changes),
+        inject_frac=options.inject_frac if options.kind == "power" else 0.0,
+        seed=options.seed,
+        repository=str(root),
+        folder=str(folder),
+        revision=revision,
+    )
     require_writable(options.out)
     home = store.new_run_dir(options.out, f"selftest-{options.kind}")
     write_atomically(home / ".gitignore", b"*\n")
-    inject_frac = options.inject_frac if options.kind == "power" else 0.0
-    with store.machine_lock(), contextlib.ExitStack() as stack:
-        told = _disturb(stack) if options.kind == "hostile" else []
-        runs = _runs(options, home, inject_frac)
-    report = live_report(options.kind, runs, inject_frac, told)
-    write_atomically(home / "selftest.json", msgspec.json.format(msgspec.json.encode(report), indent=1))
-    _print(report, as_json=options.as_json)
-    stderr().print(f"runs: {home}", markup=False, soft_wrap=True)
-    good = report.failed == report.judged if options.kind == "power" else report.failed == 0
-    return Exit.OK if good else Exit.INVALID
+    _write_plan(home, plan)
+    return home, plan
+
+
+def _write_plan(home: Path, plan: LivePlan) -> None:
+    write_atomically(home / PLAN, msgspec.json.format(msgspec.json.encode(plan), indent=1))
+
+
+def _resumed(options: LiveOptions, home: Path) -> tuple[Path, LivePlan]:
+    if options.suite or options.changes:
+        raise UsageError("--resume goes on with a self-test as it was begun; it takes no SUITE and no --set")
+    plan = _read_plan(home)
+    if plan.kind != options.kind:
+        raise UsageError(f"{home}: this is a self-test {plan.kind}; resume it with: selftest {plan.kind}")
+    if options.runs is not None and options.runs != plan.runs:
+        plan = msgspec.structs.replace(plan, runs=options.runs)
+        _write_plan(home, plan)
+    return home, plan
+
+
+def _read_plan(home: Path) -> LivePlan:
+    try:
+        return msgspec.json.decode((home / PLAN).read_bytes(), type=LivePlan)
+    except OSError as error:
+        raise UsageError(f"{home / PLAN}: cannot be read ({error.strerror}); give a self-test's folder") from None
+    except (msgspec.DecodeError, ValueError) as error:
+        raise SchemaError(f"{home / PLAN}: not the plan of a self-test ({error})") from None
 
 
 def _disturb(stack: contextlib.ExitStack) -> list[str]:
@@ -68,66 +141,46 @@ def _disturb(stack: contextlib.ExitStack) -> list[str]:
     return told
 
 
-def _runs(options: LiveOptions, home: Path, inject_frac: float) -> list[Run]:
+def _runs(home: Path, plan: LivePlan) -> list[Run]:
     from profiles.identify import identify
 
-    folder, machine = Path.cwd(), identify()
-    root = repository(folder)
-    preset = presets.changed(presets.load(options.preset), options.changes)
-    revision = resolve(root, WORKING_TREE, sys.executable)
+    machine, root = identify(), Path(plan.repository)
     found: list[Run] = []
-    with checkouts(root, revision, revision) as (base, head):
-        places = make_places(root, folder, base, head)
-        cases = suite_cases(options.suite, places["base"], places["head"])
-        require_resolution(preset, len(cases))
+    with checkouts(root, plan.revision, plan.revision) as (base, head):
+        places = make_places(root, Path(plan.folder), base, head)
+        cases = suite_cases(plan.suite, places["base"], places["head"])
+        require_resolution(plan.preset, len(cases))
         skipped = skip_reasons(cases, machine)
-        for number in range(options.runs):
-            manifest = make_manifest(
-                root,
-                folder,
-                (revision, revision),
-                cases,
-                preset,
-                machine,
-                suite=options.suite,
-                seed=options.seed + number,
-            )
-            run_dir = home / f"run-{number + 1}"
-            run_dir.mkdir()
-            write_atomically(run_dir / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest), indent=1))
-            stderr().print(f"gate {number + 1} of {options.runs}")
+        for run_dir, manifest in _manifests(home, plan, cases, machine):
+            stderr().print(f"gate {len(found) + 1} of {plan.runs}: {run_dir}", markup=False, soft_wrap=True)
             sides = {name: side_checkout(name, place, manifest) for name, place in places.items()}
             with Progress(stderr(), manifest) as watching:
-                GateRun(run_dir, manifest, sides, skipped, watching, inject_frac=inject_frac).run()
+                GateRun(run_dir, manifest, sides, skipped, watching, inject_frac=plan.inject_frac).run()
             found.append((manifest, read_lines(run_dir)))
+            stderr().print(running_bound(found), markup=False, soft_wrap=True)
     return found
 
 
-def _print(report: LiveReport, *, as_json: bool) -> None:
-    if as_json:
-        print_json(report)
-        return
-    effects = list(report.cases[0].power_frac) if report.cases else []
-    columns = ["case", "epochs", "spread", "difference [95 %]", *(f"fails at {100 * float(e):+g} %" for e in effects)]
-    rows = [
-        [
-            c.case,
-            str(c.epochs),
-            f"{100 * c.spread_frac:.1f} %",
-            f"{100 * c.bias_frac:+.2f} % [{_bound(c.low_frac)}, {_bound(c.high_frac)}]",
-            *(f"{100 * c.power_frac[e]:.1f} %" for e in effects if e in c.power_frac),
-        ]
-        for c in report.cases
-    ]
-    print_table(f"selftest {report.kind}", columns, rows, right=list(range(1, len(columns))))
-    told = ", ".join(f"{n} {s}" for s, n in report.verdicts.items())
-    print(f"{report.runs} gates, {report.invalid_runs} of them invalid; verdicts: {told}.")
-    injected = f"slowed by {100 * report.injected_frac:g} %" if report.injected_frac else "unchanged"
-    print(
-        f"{report.failed} of {report.judged} {injected} cases failed: at most "
-        f"{100 * report.failed_at_most_frac:.2g} % (95 % bound)."
-    )
-
-
-def _bound(fraction: float | None) -> str:
-    return "?" if fraction is None else f"{100 * fraction:+.2f} %"
+def _manifests(
+    home: Path, plan: LivePlan, cases: tuple[SuiteCase, ...], machine: Machine
+) -> Iterator[tuple[Path, GateManifest]]:
+    """Each run's folder and manifest, made where it is not there yet."""
+    for number in range(plan.runs):
+        run_dir = home / f"run-{number + 1}"
+        if (run_dir / LINES).exists():
+            manifest = read_manifest(run_dir)
+            require_same(run_dir, manifest, machine, Path(plan.repository))
+        else:
+            manifest = make_manifest(
+                Path(plan.repository),
+                Path(plan.folder),
+                (plan.revision, plan.revision),
+                cases,
+                plan.preset,
+                machine,
+                suite=plan.suite,
+                seed=plan.seed + number,
+            )
+            run_dir.mkdir(exist_ok=True)
+            write_atomically(run_dir / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest), indent=1))
+        yield run_dir, manifest

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -12,7 +13,8 @@ from bench import store
 from bench.commands.inspect_page import write_pages
 from bench.commands.machine import with_ceilings
 from bench.commands.output import print_json, print_table, stderr
-from bench.errors import Exit, UsageError
+from bench.errors import Exit, UsageError, machine_fault
+from bench.machine_lock import machine_lock
 from bench.plan import Planned, Surroundings, gib, plan, require_runnable
 from bench.progress import observer, seconds
 from bench.records import Case, Limits, Manifest, QualityTrial, Record
@@ -21,6 +23,7 @@ from bench.study.running import PlannedTrial, TrialRunner, plan_trials
 from bench.study.spec import Quality, trials
 from bench.sweep import Runner, check_resumable, new_manifest
 from bench.sweep_spec import cases, load_sweep, override, parse_flag
+from bench.terminal import printable
 from profiles.machine import Machine
 from workloads.spec import SpecError
 
@@ -63,7 +66,7 @@ def run_sweep(options: SweepOptions) -> int:
         return Exit.OK
     require_runnable(planned)
     require_writable(options.out)
-    with store.machine_lock(), Pool() as pool:
+    with machine_lock(), Pool() as pool:
         devices = sorted({device_of(c) for c in resolved})
         machine = with_ceilings(machine, devices, pool, refresh=options.refresh)
         run_dir = store.new_run_dir(options.out, name)
@@ -79,16 +82,17 @@ def _resume(options: SweepOptions, run_dir: Path) -> int:
 
     manifest = store.read_manifest(run_dir)
     machine = identify()
-    check_resumable(run_dir, manifest, machine)
+    for changed in check_resumable(run_dir, manifest, machine):
+        stderr().print(printable(f"note: {changed}"), markup=False, soft_wrap=True)
     _require_same_files(run_dir, manifest)
     planned = plan(manifest.cases, manifest.limits, surroundings(machine))
     learning = _plan_quality(manifest.quality)
     if options.plan:
-        done = {r.key for r in store.read_records(run_dir)} | {t.key for t in store.read_trials(run_dir)}
+        done = store.recorded_keys(run_dir)
         left = [p for p in planned if p.key not in done], [p for p in learning if p.key not in done]
         _print_plan(*left, manifest.limits, options.as_json)
         return Exit.OK
-    with store.machine_lock(), Pool() as pool:
+    with machine_lock(), Pool() as pool:
         return _run(run_dir, manifest, planned, learning, pool, options.as_json)
 
 
@@ -115,17 +119,28 @@ def _run(
     pool: Pool,
     as_json: bool,
 ) -> int:
-    console = stderr()
-    try:
-        with observer(console, [*planned, *learning]) as watching:
-            records = Runner(run_dir, manifest, pool, watching).run(planned)
-            learned = TrialRunner(run_dir, manifest, pool, watching, len(planned)).run(learning)
-    except KeyboardInterrupt:
-        told = f"\nstopped; what was measured is kept. Go on with: dlrm-bench sweep --resume {run_dir}"
-        console.print(told, markup=False, soft_wrap=True)
-        return Exit.INTERRUPTED
-    _tell(run_dir, manifest, records, learned, as_json)
+    going_on = _going_on(f"what was measured is kept. Go on with: dlrm-bench sweep --resume {run_dir}")
+    with going_on, observer(stderr(), [*planned, *learning]) as watching:
+        Runner(run_dir, manifest, pool, watching).run(planned)
+        TrialRunner(run_dir, manifest, pool, watching, len(planned)).run(learning)
+    records, learned = store.read_records(run_dir), store.read_trials(run_dir)
+    with _going_on(f"all is measured and kept. Write the report with: dlrm-bench report {run_dir}"):
+        _tell(run_dir, manifest, records, learned, as_json)
     return Exit.CASE_FAILED if _counts(records)["failed"] + _counts(learned)["failed"] else Exit.OK
+
+
+@contextlib.contextmanager
+def _going_on(told: str) -> Iterator[None]:
+    """Where the user, a closed terminal or the machine (a full disk) stops what is done inside, say how to go on."""
+    try:
+        yield
+    except (KeyboardInterrupt, BrokenPipeError):
+        raise KeyboardInterrupt(f"\nstopped; {told}") from None
+    except OSError as error:
+        fault = machine_fault(error)
+        if fault is None:
+            raise
+        raise UsageError(f"{fault}; {told}") from error
 
 
 def _tell(
@@ -141,7 +156,7 @@ def _tell(
     ends = [(r.key, r.outcome) for r in records] + [(t.key, t.outcome) for t in learned]
     for key, outcome in ends:
         if outcome.status == "failed":
-            console.print(f"failed: {key}: {outcome.reason}", markup=False, soft_wrap=True)
+            console.print(printable(f"failed: {key}: {outcome.reason}"), markup=False, soft_wrap=True)
     console.print(", ".join(f"{n} {status}" for status, n in counts.items()))
     if learned:
         console.print("trials: " + ", ".join(f"{n} {status}" for status, n in trial_counts.items()))

@@ -98,8 +98,12 @@ def _judge(
     if second is None or second.epochs < least_epochs(level):
         told = f"flagged in stage 1 at p = {min(first.p_regressed, first.p_improved):.2g}, "
         return "INCONCLUSIVE", Reason("budget", told + "but the time ended before new epochs could confirm it")
-    for status, p, sign in (("REGRESSED", second.p_regressed, 1), ("IMPROVED", second.p_improved, -1)):
-        if _confirmed(data, second, p, sign, level, preset):
+    # Only what stage 1 flagged is confirmed: else either direction's flag would open the way to a false failure.
+    for status, screened, p, sign in (
+        ("REGRESSED", first.p_regressed, second.p_regressed, 1),
+        ("IMPROVED", first.p_improved, second.p_improved, -1),
+    ):
+        if screened <= preset.screen_level and _confirmed(data, second, p, sign, level, preset):
             return status, _told(second, p, level)  # type: ignore[return-value]
     return _bounded(data, second, preset, "not_confirmed")
 

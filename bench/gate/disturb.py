@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from profiles.probes.cgroup import parse_membership
 DUTY_FRAC = 0.30
 PERIOD_S = 0.1
 QUOTA_CPUS_FRAC = 0.75
+QUOTA_PERIOD_S = 20.0
 LOAD = """
 import os, sys, time
 cpu, duty, period = int(sys.argv[1]), float(sys.argv[2]), float(sys.argv[3])
@@ -41,19 +43,38 @@ def neighbour() -> Iterator[str]:
 
 @contextmanager
 def quota() -> Iterator[str | None]:
-    """This process and its children under a CPU quota of 3/4 of its CPUs; None where no group can be made."""
+    """This process and its children in a group whose CPU quota of 3/4 of its CPUs comes and goes every 20 s.
+
+    Yields what it is, None where no group can be made.
+    """
     cpus = QUOTA_CPUS_FRAC * len(os.sched_getaffinity(0))
     group = _make_group(cpus)
     if group is None:
         yield None
         return
-    home = _home(group)
+    home, stop = _home(group), threading.Event()
+    changing = threading.Thread(target=_change_quota, args=(group, stop), daemon=True)
+    changing.start()
     try:
         (group / "cgroup.procs").write_text(str(os.getpid()))
-        yield f"a quota of {cpus:g} CPUs"
+        yield f"a quota of {cpus:g} CPUs that comes and goes every {QUOTA_PERIOD_S:g} s"
     finally:
+        stop.set()
+        changing.join()
         (home / "cgroup.procs").write_text(str(os.getpid()))
         group.rmdir()
+
+
+def _change_quota(group: Path, stop: threading.Event) -> None:
+    """Lift the quota and put it on again in turn, until told to stop."""
+    file, lifted = (
+        (group / "cpu.cfs_quota_us", "-1") if group.parent.name == "cpu" else (group / "cpu.max", "max 100000")
+    )
+    quota_on = file.read_text().strip()
+    on = True
+    while not stop.wait(QUOTA_PERIOD_S):
+        on = not on
+        file.write_text(quota_on if on else lifted)
 
 
 def _home(group: Path) -> Path:

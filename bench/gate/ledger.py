@@ -42,9 +42,13 @@ class Ledger:
 
     def epochs_of(self, case: str, stage: int) -> CaseEpochs:
         """Differences of a case in a stage, in the order measured."""
+        found = self.by_epoch(case, stage)
+        return CaseEpochs(differences=tuple(d for d in found.values() if d is not None), tried=len(found))
+
+    def by_epoch(self, case: str, stage: int) -> dict[int, float | None]:
+        """The difference of each epoch in which the case was tried; None where it was too disturbed to use."""
         mine = [b for b in self._blocks if b.case == case and self._stage_of[b.epoch] == stage]
-        found = [difference(b) for b in mine]
-        return CaseEpochs(differences=tuple(d for d in found if d is not None), tried=len(mine))
+        return {b.epoch: difference(b) for b in mine}
 
     def base_step_s(self, case: str) -> float:
         """Median over all kept blocks of base; NaN where there is none."""

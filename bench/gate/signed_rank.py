@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-MAX_EPOCHS = 64
+MAX_EPOCHS = 512
+"""Many runs put together; one run has at most 64 epochs a stage."""
 
 
 class Tails(NamedTuple):
@@ -82,18 +83,24 @@ def hodges_lehmann(differences: Sequence[float]) -> float:
 
 def interval(differences: Sequence[float], confidence: float) -> tuple[float, float]:
     """(low, high): the shifts that the two-sided test does not reject; infinite where n is too small to reject any."""
-    n = len(differences)
-    tail = (1 - confidence) / 2
+    outside = outside_rank(len(differences), confidence)
+    if outside < 0:
+        return -math.inf, math.inf
+    averages = walsh_averages(differences)
+    return averages[outside], averages[len(averages) - 1 - outside]
+
+
+@lru_cache(maxsize=256)
+def outside_rank(n: int, confidence: float) -> int:
+    """Rank, from 0, of the Walsh average that bounds the interval from below (above: from the end); -1: unbounded."""
+    allowed = math.floor((1 - confidence) / 2 * 2**n)
     below, outside = -1, 0
     for w, count in enumerate(plain_counts(n)):
         outside += count
-        if outside > tail * 2**n:
+        if outside > allowed:
             break
         below = w
-    if below < 0:
-        return -math.inf, math.inf
-    averages = walsh_averages(differences)
-    return averages[below], averages[len(averages) - 1 - below]
+    return below
 
 
 def tails_of_rows(differences: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -110,3 +117,15 @@ def hodges_lehmann_of_rows(differences: NDArray[Any]) -> NDArray[Any]:
     first, second = np.triu_indices(differences.shape[1])
     estimate: NDArray[Any] = np.median((differences[:, first] + differences[:, second]) / 2, axis=1)
     return estimate
+
+
+def upper_bounds_of_rows(differences: NDArray[Any], confidence: float) -> NDArray[Any]:
+    """Upper end of every row's interval; infinite where n is too small."""
+    outside = outside_rank(differences.shape[1], confidence)
+    if outside < 0:
+        return np.full(len(differences), math.inf)
+    first, second = np.triu_indices(differences.shape[1])
+    averages = (differences[:, first] + differences[:, second]) / 2
+    place = averages.shape[1] - 1 - outside
+    bounds: NDArray[Any] = np.partition(averages, place, axis=1)[:, place]
+    return bounds

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import msgspec
 import numpy as np
@@ -38,33 +38,16 @@ def simulate(law: str, cases: int, seed: int, preset: Preset, num_cases: int, in
     return two_stages(lambda rows, epochs: _draw(chance, law, rows, epochs, shift), cases, preset, num_cases)
 
 
-def resample(
-    recorded: Sequence[float], draws: int, seed: int, preset: Preset, num_cases: int, injected_frac: float = 0.0
-) -> Simulated:
-    """The same with a case's recorded differences: sizes drawn from them, signs at random, and a change added."""
-    chance = np.random.default_rng(seed)
-    sizes, shift = np.abs(np.array(recorded)), math.log1p(injected_frac)
-
-    def draw(rows: int, epochs: int) -> Differences:
-        signs = chance.choice(np.array([-1.0, 1.0]), (rows, epochs))
-        # Drawn with replacement, sizes tie; a jitter far below any effect keeps the rows free of ties.
-        jitter = chance.normal(0, 1e-9, (rows, epochs))
-        drawn: Differences = signs * chance.choice(sizes, (rows, epochs)) + jitter + shift
-        return drawn
-
-    return two_stages(draw, draws, preset, num_cases)
-
-
 def two_stages(draw: Draw, cases: int, preset: Preset, num_cases: int) -> Simulated:
     """Screen, then confirm on newly drawn differences. `draw(cases, epochs)` gives them."""
     first = draw(cases, preset.n1[1])
-    n1 = _epochs(first[:, : preset.n1[0]], preset)
-    p1 = _p_values(first, n1)
+    n1 = planned_stage1(first[:, : preset.n1[0]], preset)
+    p1 = p_values(first, n1)
     chosen = np.flatnonzero(p1 <= preset.screen_level)
-    n2 = _planned_stage2(first[chosen], n1[chosen], preset, num_cases)
+    n2 = planned_stage2(first[chosen], n1[chosen], preset, num_cases)
     second = draw(len(chosen), preset.n2[1])
-    p2 = _p_values(second, n2)
-    large = _hodges_lehmann(second, n2) >= math.log1p(preset.min_effect_frac)
+    p2 = p_values(second, n2)
+    large = estimates(second, n2) >= math.log1p(preset.min_effect_frac)
     failed = np.zeros(cases, dtype=bool)
     failed[chosen] = (p2 <= confirm_level(preset, num_cases)) & large
     return Simulated(p1=p1, n1=n1, p2=p2, n2=n2, failed=failed)
@@ -75,16 +58,19 @@ def _draw(chance: np.random.Generator, law: str, cases: int, epochs: int, shift:
     return noise_models.differences(chance, blocks) + shift
 
 
-def _epochs(first: Differences, preset: Preset) -> NDArray[np.int64]:
+def planned_stage1(first: Differences, preset: Preset) -> NDArray[np.int64]:
+    """n1 of every row, from its first epochs."""
     return np.array([sample_size.stage1_epochs(row, preset) for row in first.tolist()], dtype=np.int64)
 
 
-def _planned_stage2(first: Differences, n1: NDArray[np.int64], preset: Preset, num_cases: int) -> NDArray[np.int64]:
+def planned_stage2(first: Differences, n1: NDArray[np.int64], preset: Preset, num_cases: int) -> NDArray[np.int64]:
+    """n2 of every row, from its stage 1."""
     rows = [row[:n] for row, n in zip(first.tolist(), n1.tolist(), strict=True)]
     return np.array([sample_size.stage2_epochs(row, preset, num_cases) for row in rows], dtype=np.int64)
 
 
-def _p_values(differences: Differences, epochs: NDArray[np.int64]) -> NDArray[np.float64]:
+def p_values(differences: Differences, epochs: NDArray[np.int64]) -> NDArray[np.float64]:
+    """One-sided p of every row's first `epochs` differences, for a slow-down."""
     found = np.ones(len(differences))
     for n in np.unique(epochs).tolist():
         rows = epochs == n
@@ -92,7 +78,8 @@ def _p_values(differences: Differences, epochs: NDArray[np.int64]) -> NDArray[np
     return found
 
 
-def _hodges_lehmann(differences: Differences, epochs: NDArray[np.int64]) -> NDArray[np.float64]:
+def estimates(differences: Differences, epochs: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Hodges-Lehmann of every row's first `epochs` differences."""
     found = np.zeros(len(differences))
     for n in np.unique(epochs).tolist():
         rows = epochs == n

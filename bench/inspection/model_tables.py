@@ -9,8 +9,10 @@ from bench.inspection.model_result import Memory, Operator, Rank, Ranks
 from bench.inspection.result import Component, Inspection
 from bench.inspection.tables import MOST_ROWS, Table, ms, share
 from bench.inspection.verdict import words
+from bench.stage_doubts import beats_roof
 
 UNKNOWN = "unknown"
+DOUBTFUL = " ?"
 MOST_EVIDENCE = 6
 
 
@@ -52,11 +54,18 @@ def _components(found: Inspection) -> Table:
         gpu = [ms(c.gpu_us_sum), share(c.gpu_us_sum, gpu_us), ms(c.gpu_us_wall)] if on_gpu else []
         rate = [_giga(seen.flops_per_s if seen else None), _giga(seen.bytes_per_s if seen else None)]
         known = f"{seen.known_frac:.0%}" if seen and seen.known_frac else ""
-        roof = _percent(seen.fraction_of_roof if seen else None)
+        roof = _of_roof(seen.fraction_of_roof if seen else None)
         rows.append([_label(c), *gpu, ms(c.cpu_us), share(c.cpu_us, cpu_us), *rate, known, roof])
     columns = ["", *(("GPU sum, ms", "share", "GPU wall, ms") if on_gpu else ()), "host, ms", "share"]
     home = "" if found.coverage_frac is None else f": {found.coverage_frac:.1%} of the time has a home"
-    return Table(f"components{home}", (*columns, "GFLOP/s", "GB/s", "known for", "of roof"), rows)
+    return _explained(Table(f"components{home}", (*columns, "GFLOP/s", "GB/s", "known for", "of roof"), rows))
+
+
+def _explained(table: Table) -> Table:
+    """The table, its title saying what a question mark means where it has one."""
+    if not any(row[-1].endswith(DOUBTFUL) for row in table.rows):
+        return table
+    return table._replace(title=f"{table.title}; ?: faster than its roof, so from a cache, or measured wrongly")
 
 
 def _label(component: Component) -> str:
@@ -68,19 +77,20 @@ def _giga(value: float | None) -> str:
     return "" if value is None else f"{value / 1e9:,.3g}" if value < 1e12 else f"{value / 1e9:,.0f}"
 
 
-def _percent(value: float | None) -> str:
-    return "" if value is None else f"{value:.0%}"
+def _of_roof(value: float | None) -> str:
+    """With a question mark where it cannot be right."""
+    return "" if value is None else f"{value:.0%}" + (DOUBTFUL if beats_roof(value) else "")
 
 
 def _operators(found: Sequence[Operator], with_roof: bool) -> Table:
     rows = []
     for o in found[:MOST_ROWS]:
         rate = [_giga(o.flops_per_s) or UNKNOWN, _giga(o.bytes_per_s) or UNKNOWN] if o.n_known else [UNKNOWN, UNKNOWN]
-        roof = [_percent(o.fraction_of_roof) or UNKNOWN] if with_roof else []
+        roof = [_of_roof(o.fraction_of_roof) or UNKNOWN] if with_roof else []
         place = f"{o.component} {o.phase}".strip()
         rows.append([o.name, place, f"{o.n:,}", f"{o.n_known:,}", ms(o.sum_us), *rate, o.bytes_convention, *roof])
     columns = ("operator", "component", "n", "known", "sum, ms", "GFLOP/s", "GB/s", "bytes are")
-    return Table("operators by recorded shapes", (*columns, "of roof") if with_roof else columns, rows)
+    return _explained(Table("operators by recorded shapes", (*columns, "of roof") if with_roof else columns, rows))
 
 
 def _memory(found: Sequence[Memory]) -> Table:

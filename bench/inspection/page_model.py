@@ -104,7 +104,9 @@ def _verdict(found: Inspection, ranks: model_result.Ranks | None) -> page.Verdic
     if found.verdict is None:
         return page.Verdict(kind="", advice=" ".join(["Nothing with a duration to judge.", *told]))
     advice = " ".join([found.verdict.advice, *told])
-    return page.Verdict(kind=found.verdict.kind, advice=advice, evidence=found.verdict.evidence)
+    # What there is none of is in --json; here it would hide what there is.
+    shown = {name: value for name, value in found.verdict.evidence.items() if isinstance(value, str) or round(value, 3)}
+    return page.Verdict(kind=found.verdict.kind, advice=advice, evidence=shown)
 
 
 def _defects(found: Sequence[Inspected], names: Sequence[str]) -> Iterable[str]:

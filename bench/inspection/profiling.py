@@ -21,6 +21,7 @@ from bench.inspection.tables import Table, ms, share
 from bench.inspection.verdict import words
 from bench.records import Record
 from bench.reporting.format import percent, rate, seconds
+from bench.stage_doubts import beats_roof
 from profiles.machine import Machine
 from profiles.trace.components import Components, components
 from profiles.trace.gpu import gpu_work
@@ -38,7 +39,7 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     """One component in one pass, per profiled step; the parts of a CPU step add up to it.
 
     `op_us` of the wall time is inside ops. Rates and the fraction of the roof are by recorded shapes, of the operators
-    whose work these tell: `known_frac` of the operators' time.
+    whose work these tell: `known_frac` of the operators' time. `doubt`: why the fraction cannot be right.
     """
 
     component: str
@@ -50,20 +51,26 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     bytes_per_s: float | None
     flops_per_s: float | None
     fraction_of_roof: float | None
+    doubt: str | None
 
 
 class Stage(msgspec.Struct, frozen=True, kw_only=True):
-    """One stage of the model, per timed step, forward and backward together. Its work is modelled, not observed."""
+    """One stage of the model, per timed step, forward and backward together. Its work is modelled, not observed.
+
+    `doubt` says why a time, a rate or the fraction is None: the profiled step was unlike the timed one, or the stage
+    would be faster than its roof. `share_frac` is of the step that the stage was seen in (Record.trace).
+    """
 
     stage: str
-    step_s: float
+    step_s: float | None
     share_frac: float
     bytes_compulsory: int
-    compulsory_bytes_per_s: float
+    compulsory_bytes_per_s: float | None
     flops: int
-    flops_per_s: float
+    flops_per_s: float | None
     fraction_of_roof: float | None
     bound: str | None
+    doubt: str | None
 
 
 class Profile(msgspec.Struct, frozen=True, kw_only=True):
@@ -159,6 +166,7 @@ def _parts(looked: Looked) -> list[Part]:
                 bytes_per_s=seen.bytes_per_s if seen else None,
                 flops_per_s=seen.flops_per_s if seen else None,
                 fraction_of_roof=seen.fraction_of_roof if seen else None,
+                doubt=beats_roof(seen.fraction_of_roof) if seen else None,
             )
         )
     return found
@@ -168,23 +176,24 @@ def _modelled(record: Record, machine: Machine) -> list[Stage]:
     """Stages with both work and time, the longest first."""
     found = []
     for name, told in metrics.stages(record, machine).items():
-        stage_s = metrics.stage_step_s(record, name)
-        if stage_s and told["flops"] is not None:
-            found.append(_stage(name, stage_s, told))
-    return sorted(found, key=lambda s: -s.step_s)
+        if told["share_frac"] and told["flops"] is not None:
+            found.append(_stage(name, metrics.stage_step_s(record, name), told))
+    return sorted(found, key=lambda s: -s.share_frac)
 
 
-def _stage(name: str, stage_s: float, told: dict[str, Any]) -> Stage:
+def _stage(name: str, stage_s: float | None, told: dict[str, Any]) -> Stage:
+    whole_s = None if told["doubt"] else stage_s
     return Stage(
         stage=name,
         step_s=stage_s,
         share_frac=told["share_frac"],
         bytes_compulsory=told["bytes_compulsory"],
-        compulsory_bytes_per_s=told["bytes_compulsory"] / stage_s,
+        compulsory_bytes_per_s=told["bytes_compulsory"] / whole_s if whole_s else None,
         flops=told["flops"],
-        flops_per_s=told["flops"] / stage_s,
+        flops_per_s=told["flops"] / whole_s if whole_s else None,
         fraction_of_roof=told["fraction_of_roof"],
         bound=told["bound"],
+        doubt=told["doubt"],
     )
 
 
@@ -202,7 +211,19 @@ def lines(found: Profile) -> list[str]:
     told = [f"{found.key}\n{timed}; {shown} the timed one"]
     if found.inspection.verdict is not None:
         told.append(f"verdict: {found.inspection.verdict.kind}. {found.inspection.verdict.advice}")
-    return told
+    return told + _doubts(found)
+
+
+def _doubts(found: Profile) -> list[str]:
+    """What must not be taken for right, once each: 'doubt: top MLP: ...'."""
+    named: dict[str, list[str]] = {}
+    for part in found.components:
+        if part.doubt and (part.known_frac or 0.0) >= LEAST_KNOWN_FRAC:
+            named.setdefault(part.doubt, []).append(_name_of(part))
+    for stage in found.modelled:
+        if stage.doubt:
+            named.setdefault(stage.doubt, []).append(f"stage {words(stage.stage)}")
+    return [f"doubt: {', '.join(names)}: {why}" for why, names in named.items()]
 
 
 def profile_tables(found: Profile) -> list[Table]:
@@ -220,20 +241,25 @@ def profile_tables(found: Profile) -> list[Table]:
     return shown
 
 
+def _name_of(p: Part) -> str:
+    return f"{words(p.component)} {p.phase}".strip()
+
+
 def _row(p: Part) -> list[str]:
-    name = f"{words(p.component)} {p.phase}".strip()
+    name = _name_of(p)
     known = "" if not p.known_frac else percent(p.known_frac)
     times = [name, ms(p.wall_us), percent(p.share_frac), ms(p.op_us)]
     if (p.known_frac or 0.0) < LEAST_KNOWN_FRAC:
         return [*times, "", "", known, ""]
-    roof = "" if p.fraction_of_roof is None else percent(p.fraction_of_roof)
+    roof = "" if p.fraction_of_roof is None else percent(p.fraction_of_roof) + (" ?" if p.doubt else "")
     return [*times, _giga(p.bytes_per_s), _giga(p.flops_per_s), known, roof]
 
 
 def _stage_row(s: Stage) -> list[str]:
-    roof = "" if s.fraction_of_roof is None else percent(s.fraction_of_roof)
+    roof = "?" if s.doubt else "" if s.fraction_of_roof is None else percent(s.fraction_of_roof)
+    took = "?" if s.step_s is None else ms(s.step_s * 1e6)
     rates = [_giga(s.compulsory_bytes_per_s), _giga(s.flops_per_s)]
-    return [words(s.stage), ms(s.step_s * 1e6), percent(s.share_frac), *rates, roof, s.bound or ""]
+    return [words(s.stage), took, percent(s.share_frac), *rates, roof, s.bound or ""]
 
 
 def _giga(value: float | None) -> str:

@@ -15,6 +15,8 @@ from profiles.trace.launching import Launches
 from profiles.trace.links import forward_rows
 from profiles.trace.windows import Step, missing_steps
 
+MOST_STEPS = 5
+
 
 def assess(
     trace: Trace,
@@ -82,7 +84,8 @@ def faults(q: Quality) -> Iterator[str]:
     if q.copies_bytes_unknown:
         yield f"{_count(q.copies_bytes_unknown, 'copy or memset event')} of unknown size"
     if q.steps_missing:
-        yield f"steps missing: {', '.join(map(str, q.steps_missing[:5]))}"
+        more = ", ..." if len(q.steps_missing) > MOST_STEPS else ""
+        yield f"steps missing: {', '.join(map(str, q.steps_missing[:MOST_STEPS]))}{more}"
     if q.backward_without_forward:
         yield f"{_count(q.backward_without_forward, 'backward op')} without the forward op (sampled, or begun before)"
 

@@ -10,7 +10,7 @@ from bench import metrics
 from bench.plots import style
 from bench.records import Record
 from bench.reporting.format import count
-from bench.reporting.labels import TITLES, Value, named, slices, value_text, values, where
+from bench.reporting.labels import TITLES, Value, axes_of, named, slices, value_text, values, where
 from profiles.machine import Machine
 
 if TYPE_CHECKING:
@@ -18,13 +18,21 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MAX_PANELS = 6
+MAX_CELLS = 12
 
 
 def grid_of(records: Sequence[Record], axis: str, panel: str) -> list[Record]:
-    """The largest slice in which `axis` and batch vary, and `panel` too where there is such a slice."""
+    """The largest slice in which `axis` and batch vary, and `panel` too where there is such a slice.
+
+    Of an axis with many values, some evenly chosen ones.
+    """
     found = style.measured(records)
     groups = slices(found, (axis, "batch", panel)) or slices(found, (axis, "batch"))
-    return groups[0] if groups else []
+    grid = groups[0] if groups else []
+    for name, most in ((axis, MAX_CELLS), ("batch", MAX_CELLS), (panel, MAX_PANELS)):
+        kept = style.evenly(values(grid, name), most)
+        grid = [r for r in grid if axes_of(r.case).get(name) in kept] if kept else grid
+    return grid
 
 
 def draw(records: Sequence[Record], machine: Machine, axis: str, panel: str) -> Figure | None:

@@ -61,7 +61,8 @@ def draw(records: Sequence[Record], machine: Machine) -> Figure | None:
     """None without ceilings or work. One device: the one most cases ran on."""
     measured = style.measured(records)
     devices = Counter(r.case.device for r in measured)
-    chosen = [r for r in measured if devices and r.case.device == devices.most_common(1)[0][0]]
+    every = [r for r in measured if devices and r.case.device == devices.most_common(1)[0][0]]
+    chosen = style.evenly(every, style.MAX_MARKED)
     found, ceilings = points(chosen, machine), roofs.ceilings_of(chosen[0], machine) if chosen else None
     if not found or ceilings is None:
         return None
@@ -69,6 +70,7 @@ def draw(records: Sequence[Record], machine: Machine) -> Figure | None:
     ax.set_xscale("log")
     ax.set_yscale("log")
     handles = [*_points(ax, found), *_roofs(ax, found, chosen, ceilings)]
+    style.say_rest(ax, len(chosen), len(every), "evenly chosen:")
     ax.set(xlabel="FLOPs per compulsory byte", ylabel="FLOP/s")
     style.ticks(ax.xaxis, short)
     style.ticks(ax.yaxis, lambda v: rate(v, "FLOP/s"))

@@ -49,7 +49,8 @@ def _split(group: list[Record], axes: tuple[str, ...]) -> list[Panel]:
     if len(axes) == 3:
         _, by, line = axes
         return [
-            Panel(named(by, v), line, _lines([r for r in group if where(r, {by: v})], line)) for v in values(group, by)
+            Panel(named(by, v), line, _lines([r for r in group if where(r, {by: v})], line))
+            for v in style.evenly(values(group, by), MAX_PANELS)
         ]
     return [Panel("", axes[1], _lines(group, axes[1]))] if len(axes) > 1 else [Panel("", None, {"": group})]
 
@@ -57,7 +58,7 @@ def _split(group: list[Record], axes: tuple[str, ...]) -> list[Panel]:
 def _lines(group: list[Record], axis: str) -> dict[Value, list[Record]]:
     found = values(group, axis)
     ordered = sorted(found, key=str) if any(isinstance(v, str) for v in found) else found
-    return {v: [r for r in group if where(r, {axis: v})] for v in ordered}
+    return {v: [r for r in group if where(r, {axis: v})] for v in style.evenly(ordered, style.MAX_LINES)}
 
 
 def alt(records: Sequence[Record]) -> str:

@@ -75,7 +75,7 @@ def _point(record: Record, machine: Machine) -> Point | None:
 
 
 def _lines(ax: Axes, chosen: Sequence[Record], points: dict[str, Point]) -> None:
-    for index, dim in enumerate(values(chosen, "dim")):
+    for index, dim in enumerate(style.evenly(values(chosen, "dim"), style.MAX_LINES)):
         line = sorted(points[r.key] for r in chosen if where(r, {"dim": dim}))
         ax.plot(
             *zip(*line, strict=True), marker="osD^v<>p"[index % 8], color=style.color(index), label=named("dim", dim)

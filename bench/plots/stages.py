@@ -10,6 +10,7 @@ from bench.plots import style
 from bench.records import Record
 from bench.reporting.format import seconds
 from bench.reporting.labels import labels
+from bench.stage_doubts import unlike
 from profiles.machine import Machine
 
 if TYPE_CHECKING:
@@ -18,8 +19,9 @@ if TYPE_CHECKING:
 
 TITLE = "Where the step goes"
 CAPTION = (
-    "Measured. Share of the step per stage from a profiled pass of its own; the median of the timed step stands at "
-    "the right. Plain is forward, hatched backward, grey what no stage covers (framework, data hand-over, gaps)."
+    "Measured. Share of the step per stage from a pass of its own; the median of the timed step stands at the right. "
+    "Plain is forward, hatched backward, grey what no stage covers (framework, data hand-over, gaps). Cases whose "
+    "stages were seen in steps unlike the timed ones are left out."
 )
 
 
@@ -28,8 +30,12 @@ NAMES = {"backward": "autograd engine"}
 
 
 def shown(records: Sequence[Record]) -> list[Record]:
-    """Measured records with a trace."""
-    return [r for r in style.measured(records) if r.trace and r.trace.stages][: style.MAX_ROWS]
+    """Measured records with a trace whose steps were like the timed ones."""
+    return _traced(records)[: style.MAX_ROWS]
+
+
+def _traced(records: Sequence[Record]) -> list[Record]:
+    return [r for r in style.measured(records) if r.trace and r.trace.stages and not unlike(r)]
 
 
 def alt(records: Sequence[Record]) -> str:
@@ -50,7 +56,7 @@ def draw(records: Sequence[Record], machine: Machine) -> Figure | None:
     for row, record in enumerate(found):
         _bar(ax, row, record)
     style.case_rows(ax, [names[r.key] for r in found])
-    style.say_rest(ax, len(found), len([r for r in style.measured(records) if r.trace]))
+    style.say_rest(ax, len(found), len(_traced(records)))
     ax.set(xlim=(0, 1), xlabel="share of the step")
     style.exact_ticks(ax.xaxis, (0, 0.25, 0.5, 0.75, 1.0), lambda v: f"{v:.0%}")
     style.legend(made, _handles(found), cols=8)

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 from bench.records import Record
 from bench.reporting.labels import Value, fit, held, values
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+Item = TypeVar("Item")
 Theme = Literal["light", "dark"]
 Width = Literal["wide", "narrow"]
 THEMES: tuple[Theme, ...] = ("light", "dark")
@@ -24,6 +25,10 @@ WIDTHS: tuple[Width, ...] = ("wide", "narrow")
 
 MAX_ROWS = 60
 """Cases that a plot with one row per case shows."""
+MAX_MARKED = 200
+"""Cases that a plot with marks of every case shows."""
+MAX_LINES = 8
+"""Values of an axis that are told apart by colour, or stand side by side."""
 SVG_FONTS = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Liberation Sans', Arial, sans-serif"
 
 
@@ -250,10 +255,17 @@ def case_rows(ax: Axes, names: Sequence[str]) -> None:
     ax.tick_params(axis="y", length=0, labelcolor=look().palette.text)
 
 
-def say_rest(ax: Axes, shown: int, every: int) -> None:
+def evenly(items: Sequence[Item], most: int) -> list[Item]:
+    """At most `most` of the items, evenly spread, with the first and the last."""
+    if len(items) <= most:
+        return list(items)
+    return [items[round(i * (len(items) - 1) / (most - 1))] for i in range(most)]
+
+
+def say_rest(ax: Axes, shown: int, every: int, which: str = "the first") -> None:
     """Say that a plot does not show every case, where that is so."""
     if shown < every:
-        ax.set_title(f"the first {shown} of {every} cases")
+        ax.set_title(f"{which} {shown} of {every} cases")
 
 
 def with_held(text: str, records: Sequence[Record], group: Sequence[Record]) -> str:

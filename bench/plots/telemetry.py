@@ -19,10 +19,12 @@ if TYPE_CHECKING:
 TITLE = "Telemetry along the run"
 CAPTION = (
     "Measured. What the samplers saw while the cases ran, in order of time; shading marks each case's repeats. A "
-    "clock that sinks, or a utilisation well below the others, is where to doubt a number."
+    "clock that sinks, or a utilisation well below the others, is where to doubt a number. Of many cases, some evenly "
+    "chosen ones."
 )
 MAX_PANELS = 6
 MAX_POINTS = 400
+MAX_CASES = 60
 PREFERRED = ("gpu_util", "host_cpu", "power", "clock", "_hz", "_celsius", "_c", "rss", "steal", "psi_cpu", "cpu_frac")
 UNITS: tuple[tuple[str, Callable[[float], str]], ...] = (
     ("_frac", percent),
@@ -38,7 +40,8 @@ Series = list[tuple[float, float]]
 def series(records: Sequence[Record]) -> dict[str, list[Series]]:
     """Per channel, one series per case; times in seconds after the start of the first case that has telemetry."""
     found: dict[str, list[Series]] = {}
-    timed = [(datetime.fromisoformat(r.started_at), r) for r in style.measured(records) if r.telemetry]
+    watched = style.evenly([r for r in style.measured(records) if r.telemetry], MAX_CASES)
+    timed = [(datetime.fromisoformat(r.started_at), r) for r in watched]
     start = min((when for when, _ in timed), default=None)
     for when, record in timed:
         offset = (when - start).total_seconds() if start else 0.0

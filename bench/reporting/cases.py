@@ -15,6 +15,7 @@ from bench.reporting.case_trust import trust
 from bench.reporting.format import MISSING, by_unit, count, ends_text, percent
 from bench.reporting.labels import PHASES
 from bench.run_files import page_path
+from bench.stage_doubts import unlike
 from profiles.machine import Machine
 
 NOT_TIMED = {"B", "", "faults", "switches/s", "ratio", "FLOP/B"}
@@ -135,7 +136,7 @@ def _precision_fact(found: Sequence[Record]) -> list[Fact]:
 
 
 def _embedding_share(record: Record) -> float | None:
-    found = record.trace.stages.get("embedding") if record.trace else None
+    found = record.trace.stages.get("embedding") if record.trace and not unlike(record) else None
     return found.share_frac if found else None
 
 
@@ -159,7 +160,7 @@ def case_row(record: Record, machine: Machine, names: Mapping[str, str], traces:
     return CaseRow(
         key=record.key,
         label=names[record.key],
-        flags=(*(f.replace("_", " ") for f in record.measurement.flags), *input_flags(record)),
+        flags=(*(f.replace("_", " ") for f in record.measurement.flags), *input_flags(record), *trace_flags(record)),
         cells=(_trust_cell(record, machine), *(_cell(name, record, values) for name, _ in SHOWN)),
         trace=quote(path) if path in traces and path else None,
         page=quote(page) if page in traces and page else None,
@@ -184,6 +185,11 @@ def _trust_cell(record: Record, machine: Machine) -> Cell:
     return Cell(
         found.level, f"{found.reasons[0]}{more}" if found.reasons else "", float(TRUST_ORDER.index(found.level))
     )
+
+
+def trace_flags(record: Record) -> list[str]:
+    """That the stages of a case are not shown, as the steps they were seen in were unlike the timed ones."""
+    return ["no stages: seen in steps unlike the timed"] if unlike(record) else []
 
 
 def input_flags(record: Record) -> list[str]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
+import msgspec
+
 from bench.records import Record
+from bench.reporting.aside import aside
 from profiles.machine import Machine
 
 if TYPE_CHECKING:
@@ -38,51 +41,70 @@ class Picture(NamedTuple):
     sources: tuple[Source, ...]
 
 
+THEMES: tuple[Theme, ...] = ("dark", "light")
 VARIANTS: tuple[tuple[Theme, Width, str], ...] = (
     ("dark", "narrow", "(max-width: 600px) and (prefers-color-scheme: dark)"),
     ("light", "narrow", "(max-width: 600px)"),
     ("dark", "wide", "(prefers-color-scheme: dark)"),
     ("light", "wide", ""),
 )
+Draw = Callable[[], "Figure | None"]
+Svgs = dict[str, dict[str, str]]
+"""By plot and theme."""
 
 
 def draw_pictures(records: Sequence[Record], machine: Machine) -> list[Picture]:
     """Every plot that these records can fill, in both themes and widths."""
     from bench import plots
 
-    pictures = []
-    for name in plots.names():
-        plot = plots.load(name)
-        sources = _sources(partial(plot.draw, records, machine))
-        if sources:
-            pictures.append(Picture(name, plot.TITLE, plot.alt(records), plot.CAPTION, sources))
-    return pictures
+    loaded = {name: plots.load(name) for name in plots.names()}
+    drawn = _sources({name: partial(plot.draw, records, machine) for name, plot in loaded.items()})
+    return [
+        Picture(name, loaded[name].TITLE, loaded[name].alt(records), loaded[name].CAPTION, sources)
+        for name, sources in drawn.items()
+    ]
 
 
 def draw_section_pictures(run: Run, made: Sequence[Section]) -> list[Picture]:
     """Every plot that the sections ask for and that the run can fill."""
     from bench.sections import plots
 
-    pictures = []
-    for name in dict.fromkeys(name for section in made for name in section.plots):
-        plot = plots.load(name)
-        sources = _sources(partial(plot.draw, run))
-        if sources:
-            pictures.append(Picture(name, plot.TITLE, plot.alt(run), plot.CAPTION, sources))
-    return pictures
+    names = dict.fromkeys(name for section in made for name in section.plots)
+    loaded = {name: plots.load(name) for name in names}
+    drawn = _sources({name: partial(plot.draw, run) for name, plot in loaded.items()})
+    return [
+        Picture(name, loaded[name].TITLE, loaded[name].alt(run), loaded[name].CAPTION, sources)
+        for name, sources in drawn.items()
+    ]
 
 
-def _sources(draw: Callable[[], Figure | None]) -> tuple[Source, ...]:
+def _sources(draws: Mapping[str, Draw]) -> dict[str, tuple[Source, ...]]:
+    """All variants of each plot that has something to show; the narrow ones are drawn beside the wide ones."""
+    if not draws:
+        return {}
+    import matplotlib.figure  # noqa: F401 (before the fork, so that it is read once)
+
+    narrow = aside(lambda: msgspec.json.encode(_drawn(draws, "narrow")))
+    by_width: dict[Width, Svgs] = {"wide": _drawn(draws, "wide")}
+    by_width["narrow"] = msgspec.json.decode(narrow(), type=Svgs)
+    return {
+        name: tuple(_source(by_width[width][name][theme], media) for theme, width, media in VARIANTS)
+        for name in by_width["wide"]
+    }
+
+
+def _drawn(draws: Mapping[str, Draw], width: Width) -> Svgs:
     from bench.plots import style
 
-    found = []
-    for theme, width, media in VARIANTS:
-        with style.using(theme, width):
-            figure = draw()
-            if figure is None:
-                return ()
-            found.append(_source(style.to_svg(figure), media))
-    return tuple(found)
+    found: Svgs = {}
+    for name, draw in draws.items():
+        for theme in THEMES:
+            with style.using(theme, width):
+                figure = draw()
+                if figure is None:
+                    break
+                found.setdefault(name, {})[theme] = style.to_svg(figure)
+    return found
 
 
 def _source(svg: str, media: str) -> Source:

@@ -27,7 +27,8 @@ def idle_threads(found: Sequence[Record], machine: Machine) -> list[str]:
 
     Steps of which the embedding is a small part are left out: they tell of the model around it.
     """
-    parts, others = [], []
+    parts: list[str] = []
+    others: list[str] = []
     for backend in dict.fromkeys(r.case.backend for r in found):
         own = [r for r in found if r.case.backend == backend and _mostly_embedding(r, machine)]
         shares = [s for r in own if (s := used_share(r, machine)) is not None]

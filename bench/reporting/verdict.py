@@ -15,6 +15,7 @@ from bench.reporting.advice import advice, kernel_frac
 from bench.reporting.format import percent, times, words
 from bench.reporting.labels import PHASES, TITLES, Value, axes_of, labels, named, slices, value_text, values
 from bench.reporting.threads_used import idle_threads
+from bench.stage_doubts import unlike
 from profiles.machine import Machine
 
 LOW_FRACTION = 0.25
@@ -93,7 +94,7 @@ def largest_stage(record: Record, machine: Machine) -> StageView | None:
 
 
 def _view(record: Record, name: str, stage: dict[str, Any]) -> StageView | None:
-    share = stage["share_frac"]
+    share = None if unlike(record) else stage["share_frac"]
     return StageView(record, name, share, stage["fraction_of_roof"], stage["bound"]) if share else None
 
 

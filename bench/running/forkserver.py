@@ -3,12 +3,13 @@
 Started as `python -m bench.running.forkserver FD` with the allocator's environment set. It must never run a parallel
 region or make a CUDA context, since threads and contexts do not survive a fork. A job is the name of an entry
 (`module:function`), sent over a Unix socket with three file descriptors (payload, results, log); the answer is the
-worker's pid, then how it ended. The server is told to die
-with its parent, and workers with the server, so a kill leaves nothing behind.
+worker's pid, then how it ended. The server is told to die with its parent, and workers with the server, so a kill
+leaves nothing behind. A worker leads a process group of its own: what it started ends with it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
 import importlib
@@ -96,11 +97,18 @@ def _serve(control: socket.socket, entry: str, fds: list[int]) -> None:
     parent = os.getpid()
     pid = os.fork()
     if pid == 0:
+        os.setpgid(0, 0)
         control.close()
         _worker(entry, *fds, parent=parent)
     for fd in fds:
         os.close(fd)
+    with contextlib.suppress(OSError):
+        os.setpgid(pid, pid)
     _reply(control, Forked(pid))
+    # Its pid, and so its group's, stays taken until wait4.
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    with contextlib.suppress(OSError):
+        os.killpg(pid, signal.SIGKILL)
     _, status, rusage = os.wait4(pid, 0)
     code = os.waitstatus_to_exitcode(status)
     ended = Ended(code if code >= 0 else None, -code if code < 0 else None, rusage.ru_maxrss * 1024)

@@ -26,13 +26,17 @@ REAP_TIMEOUT_S = 30.0
 
 
 class Ending(msgspec.Struct, frozen=True, kw_only=True):
-    """How a job ended. `kind` is ok, error, crash, timeout or out_of_memory; `log` the last lines it wrote."""
+    """How a job ended. `kind` is ok, error, crash, timeout or out_of_memory; `log` the last lines it wrote.
+
+    lost: the server ended, twice, before it could tell how the job did.
+    """
 
     kind: str
     reason: str | None = None
     signal: str | None = None
     log: str = ""
     peak_rss_bytes: int = 0
+    lost: bool = False
 
 
 class ServerLostError(Exception):
@@ -48,40 +52,54 @@ class ForkServer:
         self._control: socket.socket | None = None
 
     def run(self, entry: str, payload: Any, on_event: EventHandler, timeout_s: float) -> Ending:
-        """Run `module:function` in a fresh process. Events it emits reach `on_event` as they come."""
+        """Run `module:function` in a fresh process. Events it emits reach `on_event` as they come.
+
+        A server that is lost meanwhile says nothing about the job, so the job is run once more by another. Raises
+        OSError where this machine has no room for the job.
+        """
+        ending = self._attempt(entry, payload, on_event, timeout_s)
+        if ending.lost and self._process is not None:
+            self.close()
+            ending = self._attempt(entry, payload, on_event, timeout_s)
+        if ending.lost:
+            self.close()
+        return ending
+
+    def _attempt(self, entry: str, payload: Any, on_event: EventHandler, timeout_s: float) -> Ending:
         control = self._started()
-        read_end, write_end = os.pipe()
         with tempfile.TemporaryFile() as log, tempfile.TemporaryFile() as job:
             job.write(msgspec.json.encode(payload))
             job.flush()
-            try:
-                socket.send_fds(control, [entry.encode()], [job.fileno(), write_end, log.fileno()])
-            finally:
-                os.close(write_end)
+            read_end, write_end = os.pipe()
             with os.fdopen(read_end, "rb", buffering=0) as results:
                 try:
-                    return self._watch(results, log, on_event, timeout_s)
-                except (ServerLostError, OSError) as error:
-                    self.close()
-                    return Ending(kind="crash", reason=f"the fork server ended ({error})", log=_tail(log))
+                    _send(control, entry, [job.fileno(), write_end, log.fileno()])
+                    return self._watch(control, results, log, on_event, timeout_s)
+                except ServerLostError as error:
+                    reason = f"the fork server ended ({error}), twice"
+                    return Ending(kind="crash", reason=reason, log=_tail(log), lost=True)
 
-    def _watch(self, results: BinaryIO, log: BinaryIO, on_event: EventHandler, timeout_s: float) -> Ending:
+    def _watch(
+        self, control: socket.socket, results: BinaryIO, log: BinaryIO, on_event: EventHandler, timeout_s: float
+    ) -> Ending:
         oom_before = oom_kills()
-        pid = self._receive(Forked, START_TIMEOUT_S).pid
+        pid = _receive(control, Forked, START_TIMEOUT_S).pid
         try:
-            timed_out = not _pump(results, on_event, time.monotonic() + timeout_s)
+            overdue = _pump(results, control, on_event, timeout_s)
         except BaseException:
-            self._kill(pid)
+            self._kill(control, pid)
             raise
-        if timed_out:
-            _signal(pid, signal.SIGKILL)
-        ended = self._receive(Ended, REAP_TIMEOUT_S)
-        return _ending(ended, timed_out, timeout_s, oom_kills() > oom_before, _tail(log))
+        if overdue:
+            _kill_group(pid)
+        ended = _receive(control, Ended, REAP_TIMEOUT_S)
+        return _ending(ended, overdue, oom_kills() > oom_before, _tail(log))
 
-    def _kill(self, pid: int) -> None:
-        _signal(pid, signal.SIGKILL)
-        with contextlib.suppress(ServerLostError):
-            self._receive(Ended, REAP_TIMEOUT_S)
+    def _kill(self, control: socket.socket, pid: int) -> None:
+        _kill_group(pid)
+        try:
+            _receive(control, Ended, REAP_TIMEOUT_S)
+        except ServerLostError:
+            self.close()
 
     def _started(self) -> socket.socket:
         if self._control is None or self._process is None or self._process.poll() is not None:
@@ -92,22 +110,12 @@ class ForkServer:
                 env=_merged(self._environment),
                 pass_fds=(theirs.fileno(),),
                 stdin=subprocess.DEVNULL,
+                # What a terminal or a service manager sends to the group is for this process to answer.
+                start_new_session=True,
             )
             theirs.close()
             self._control = ours
         return self._control
-
-    def _receive(self, kind: Any, timeout_s: float) -> Any:
-        control = self._control
-        if control is None or not select.select([control], [], [], timeout_s)[0]:
-            raise ServerLostError("no answer")
-        message = control.recv(65536)
-        if not message:
-            raise ServerLostError("connection closed")
-        reply: Reply = msgspec.json.decode(message, type=Reply)
-        if not isinstance(reply, kind):
-            raise ServerLostError(f"unexpected answer {reply}")
-        return reply
 
     def close(self) -> None:
         """End the server and whatever it runs."""
@@ -144,25 +152,60 @@ def _merged(changes: Mapping[str, str | None]) -> dict[str, str]:
     return {name: value for name, value in merged.items() if value is not None}
 
 
-def _pump(results: BinaryIO, on_event: EventHandler, deadline: float) -> bool:
-    """Hand events on until the worker closes its end; False where the deadline came first."""
-    buffer = b""
-    while True:
+def _send(control: socket.socket, entry: str, fds: list[int]) -> None:
+    """Hand a job over; the second file, the results' end, is the worker's alone afterwards."""
+    try:
+        socket.send_fds(control, [entry.encode()], fds)
+    except OSError as error:
+        raise ServerLostError(error.strerror) from None
+    finally:
+        os.close(fds[1])
+
+
+def _receive(control: socket.socket, kind: Any, timeout_s: float) -> Any:
+    try:
+        if not select.select([control], [], [], timeout_s)[0]:
+            raise ServerLostError(f"no answer for {timeout_s:g} s")
+        message = control.recv(65536)
+    except (OSError, ValueError):  # reset by the other end, or closed by this one
+        message = b""
+    if not message:
+        raise ServerLostError("connection closed")
+    reply: Reply = msgspec.json.decode(message, type=Reply)
+    if not isinstance(reply, kind):
+        raise ServerLostError(f"unexpected answer {reply}")
+    return reply
+
+
+def _pump(results: BinaryIO, control: socket.socket, on_event: EventHandler, timeout_s: float) -> str | None:
+    """Hand events on until the server has something to say; why the worker must be killed where it has not in time.
+
+    The end of the results is not the worker's: what it started may hold them open, and it may close them and stay.
+    """
+    buffer, sources = b"", [results, control]
+    deadline, reason = time.monotonic() + timeout_s, f"no end after {timeout_s:g} s"
+    while control.fileno() >= 0:
         left = deadline - time.monotonic()
-        if left <= 0 or not select.select([results], [], [], left)[0]:
-            return False
+        ready = select.select(sources, [], [], max(left, 0))[0]
+        if left <= 0 or not ready:
+            return reason
+        if results not in ready:
+            return None
         data = results.read(1 << 20)
         if not data:
-            return True
+            sources, reason = [control], f"it closed its results and did not end within {REAP_TIMEOUT_S:g} s"
+            deadline = min(deadline, time.monotonic() + REAP_TIMEOUT_S)
         *lines, buffer = (buffer + data).split(b"\n")
         for line in lines:
             event = msgspec.json.decode(line)
             on_event(event["kind"], event["body"])
+    return None
 
 
-def _signal(pid: int, number: signal.Signals) -> None:
+def _kill_group(pid: int) -> None:
+    """The worker and what it started."""
     with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, number)
+        os.killpg(pid, signal.SIGKILL)
 
 
 def _tail(log: BinaryIO) -> str:
@@ -171,11 +214,11 @@ def _tail(log: BinaryIO) -> str:
     return log.read().decode(errors="replace").strip()
 
 
-def _ending(ended: Ended, timed_out: bool, timeout_s: float, oom: bool, log: str) -> Ending:
+def _ending(ended: Ended, overdue: str | None, oom: bool, log: str) -> Ending:
     name = signal.Signals(ended.signal).name if ended.signal else None
     kind, reason = _kind(ended, name, oom, log)
-    if timed_out:
-        kind, reason = "timeout", f"no end after {timeout_s:g} s; killed"
+    if overdue:
+        kind, reason = "timeout", f"{overdue}; killed"
     return Ending(kind=kind, reason=reason, signal=name, log=log, peak_rss_bytes=ended.peak_rss_bytes)
 
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import cycle
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bench.records import Measurement, StageTime, TraceSummary
 from bench.running.request import Request
+from bench.running.stage_clock import StageClock, clocked, joined
 from workloads.executions import Ready
 from workloads.work import STAGES
+
+if TYPE_CHECKING:
+    from profiles.trace.stages import StageTimes
 
 
 def trace_case(ready: Ready, inputs: Sequence[Any], request: Request, measurement: Measurement) -> TraceSummary | None:
@@ -20,7 +25,7 @@ def trace_case(ready: Ready, inputs: Sequence[Any], request: Request, measuremen
     from profiles.capture import capture
     from profiles.trace.reader import read_trace
     from profiles.trace.stages import stage_times
-    from workloads.layers import set_tracing
+    from workloads.layers import annotate_with, set_tracing
     from workloads.steps import TABLE_UPDATE
 
     path, steps = Path(request.trace_path), request.limits.trace_steps
@@ -30,21 +35,55 @@ def trace_case(ready: Ready, inputs: Sequence[Any], request: Request, measuremen
     set_tracing(ready.annotated, False)
     found = stage_times(read_trace(path), (*STAGES, TABLE_UPDATE, *ready.stages), steps)
     timed_s = sorted(measurement.times_s)[len(measurement.times_s) // 2]
-    # A GPU's kernels last as long under the profiler as without, so their share is of the timed step itself.
-    whole_s = timed_s if found.on_device else found.step_s
+    seen = None
+    if request.case.device == "cpu":
+        seen = _on_clock(lambda: ready.step(next(feed)), partial(annotate_with, ready.annotated), timed_s, found)
+    return _summary(path, found, seen or _profiled(found, timed_s), timed_s)
+
+
+class _Seen(NamedTuple):
+    """Seconds per stage, forward and backward, of steps of `whole_s`; see TraceSummary for the rest."""
+
+    parts: Mapping[str, tuple[float, float]]
+    whole_s: float
+    coverage_frac: float
+    clocked_step_s: float | None = None
+    backward_ratio: float = 1.0
+
+
+def _profiled(found: StageTimes, timed_s: float) -> _Seen:
+    """As profiled. A GPU's kernels last as long under the profiler as without: their share is of the timed step."""
+    return _Seen(found.stages, timed_s if found.on_device else found.step_s, found.coverage_frac)
+
+
+def _on_clock(
+    step: Callable[[], object], annotate: Callable[[StageClock | None], None], timed_s: float, found: StageTimes
+) -> _Seen | None:
+    """By the host's clock; None for a step that names no stages to it."""
+    on_clock = clocked(step, annotate, timed_s)
+    if not on_clock.stages:
+        return None
+    parts, backward_ratio = joined(on_clock, found.stages)
+    covered = sum(on_clock.stages.values()) / on_clock.step_s
+    return _Seen(parts, on_clock.step_s, covered, on_clock.step_s, backward_ratio)
+
+
+def _summary(path: Path, found: StageTimes, seen: _Seen, timed_s: float) -> TraceSummary:
     stages = {
-        name: StageTime(forward_s=f, backward_s=b, share_frac=(f + b) / whole_s)
-        for name, (f, b) in _with_update(found.stages).items()
+        name: StageTime(forward_s=f, backward_s=b, share_frac=(f + b) / seen.whole_s)
+        for name, (f, b) in _with_update(seen.parts).items()
         if f + b > 0
     }
     return TraceSummary(
         path=f"traces/{path.name}",
-        steps=steps,
+        steps=found.steps,
         step_s=found.step_s,
         overhead_ratio=found.step_s / timed_s,
         stages=stages,
-        coverage_frac=found.coverage_frac,
+        coverage_frac=seen.coverage_frac,
         clock="device" if found.on_device else "host",
+        clocked_step_s=seen.clocked_step_s,
+        backward_ratio=seen.backward_ratio,
     )
 
 

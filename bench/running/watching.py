@@ -62,6 +62,7 @@ class Watch:
             self.result = msgspec.convert(body, Result)
 
     def _start(self, pid: int) -> None:
+        self._stop()  # of a worker that was lost with its server
         chosen = samplers(pid, self._device, self._pci)
         self._sources = {
             name: type(s).__name__.removesuffix("Sampler").lower() for s in chosen for name in s.channels()
@@ -95,7 +96,3 @@ def other_load_cpus(channels: tuple[Channel, ...], cpus: int) -> float:
     if "host_cpu_frac" not in mean or "cpu_frac" not in mean:
         return 0.0
     return mean["host_cpu_frac"] * cpus - mean["cpu_frac"]
-
-
-def _source(sampler: Sampler) -> str:
-    return type(sampler).__name__.removesuffix("Sampler").lower()

@@ -10,6 +10,7 @@ from bench.reporting.labels import PHASES
 from bench.reporting.verdict import largest_stage
 from bench.run import Run
 from bench.sections import Section, Table
+from bench.stage_doubts import unlike
 from bench.study.scaling import series
 
 MIN_MODELS = 3
@@ -54,7 +55,7 @@ def _row(record: Record, run: Run) -> tuple[Cell, ...]:
     step = metrics.step_s(record) or 0.0
     flops = record.work.total("flops") / record.work.samples if record.work else None
     shares = metrics.stages(record, run.machine)
-    embedding = shares.get("embedding", {}).get("share_frac")
+    embedding = None if unlike(record) else shares.get("embedding", {}).get("share_frac")
     roof = metrics.value(record, run.machine, "fraction_of_roof")
     largest = largest_stage(record, run.machine)
     return (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bench.records import Record
 from bench.reporting.format import count, percent, short, words
+from bench.stage_doubts import unlike
 from bench.study.claim import Claim, Data, Verdict, not_measured, verdict_of
 from bench.study.scaling import PowerLaw, Series, size
 
@@ -197,9 +198,9 @@ def three_stages(data: Data) -> Claim:
     name = "three_stages"
     statement = "A model has three stages: embedding, explicit second-order interaction, prediction MLP."
     rule = "Supported where each traced fm_mlp case spends time in all three and they make up most of the step."
-    found = [r for r in data.of("fm_mlp") if r.trace]
+    found = [r for r in data.of("fm_mlp") if r.trace and not unlike(r)]
     if not found:
-        return not_measured(name, statement, rule, "no traced fm_mlp case")
+        return not_measured(name, statement, rule, "no traced fm_mlp case whose profiled step was like the timed one")
     stages = ("embedding", "interaction", "top_mlp")
     shares = [[r.trace.stages[s].share_frac if s in r.trace.stages else 0.0 for s in stages] for r in found if r.trace]
     good = [min(row) > 0 and sum(row) > 0.5 for row in shares]

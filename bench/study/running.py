@@ -17,7 +17,7 @@ from bench.running.pool import Pool
 from bench.study.quality import ENTRY, Learned
 from bench.study.sizing import forward_flops_per_sample
 from bench.study.spec import Trial
-from bench.sweep import Observer, failure, now
+from bench.sweep import Observer, failure, now, require_room
 from workloads import models
 
 FLOPS_PER_S = 6e10
@@ -98,12 +98,11 @@ class TrialRunner:
         self._dir, self._pool, self._observer, self._first = run_dir, pool, observer, first
         self._timeout_s = manifest.limits.timeout_s
 
-    def run(self, planned: Sequence[PlannedTrial]) -> list[QualityTrial]:
-        """Run what has no line yet; returns all trials of the run."""
+    def run(self, planned: Sequence[PlannedTrial]) -> None:
+        """Run what has no line yet; all are on disk when it returns."""
         if not planned:
-            return []
-        done = store.read_trials(self._dir)
-        keys = {trial.key for trial in done}
+            return
+        keys = store.recorded_keys(self._dir)
         with store.Appender(self._dir, store.TRIALS) as out:
             for number, one in enumerate(planned, self._first + 1):
                 if one.key in keys:
@@ -111,9 +110,7 @@ class TrialRunner:
                 self._observer.started(number, self._first + len(planned), one)
                 trial = self._skipped(one) if one.skip_reason else self._trained(one)
                 out.add(trial)
-                done.append(trial)
                 self._observer.ended(trial)
-        return done
 
     def _skipped(self, planned: PlannedTrial) -> QualityTrial:
         return _trial(planned, Outcome(status="skipped", reason=planned.skip_reason), now(), 0.0)
@@ -123,6 +120,7 @@ class TrialRunner:
         listener = _Listener(self._observer.phase)
         server = self._pool.server(environment("pinned", True))
         ending = server.run(ENTRY, planned.trial, listener, self._timeout_s)
+        require_room(ending, self._dir)
         total_s, learned = time.perf_counter() - began, listener.learned
         if learned is None or ending.kind != "ok":
             return _trial(planned, failure(ending, listener.phase), started_at, total_s)

@@ -145,7 +145,8 @@ class Builder:
         sides["external_id"][where] = whole_column([external(a) for a in args])
         sides["correlation"][where] = whole_column([a.correlation for a in args])
         where, args = arguments(rows, gpu)
-        sides["bytes"][where] = whole_column([a.bytes for a in args])
+        # A negative size is as good as none.
+        sides["bytes"][where] = np.maximum(whole_column([a.bytes for a in args]), NONE)
         sides["stream"][where] = [
             fields.stream(a.stream, rows[at].tid) for a, at in zip(args, where.tolist(), strict=True)
         ]

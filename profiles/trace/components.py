@@ -7,7 +7,7 @@ the kernel's name (profiles/trace/components.toml). Backward work belongs to the
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 import numpy as np
@@ -61,6 +61,7 @@ def components(work: GpuWork, rules: Rules, found: Stacks | None = None) -> Comp
     """The component of each GPU event and host event of a trace."""
     held = found if found is not None else stacks(work.trace)
     homes = Homes(held, rules)
+    held = replace(held, backward=homes.backward)
     around = np.full(len(work), NONE, np.int64)
     known = np.flatnonzero(work.launch != NONE)
     around[known] = held.around(work.launch[known])

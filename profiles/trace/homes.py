@@ -55,6 +55,10 @@ class Book:
     def _of_kernel(self, code: int) -> frozenset[int]:
         return self._matching(lambda r: r.kernel, code)
 
+    def is_whole(self, code: int) -> bool:
+        """Whether the annotations inside this one say nothing more."""
+        return code != NONE and any(self.rules[at].whole for at in self.annotated(code))
+
     def _is_transparent(self, code: int) -> bool:
         return any(p.search(self._names[code]) for p in self._transparent)
 
@@ -96,6 +100,7 @@ class Homes:
         self.names: dict[str, int] = {OTHER: 0, PREVIOUS: 1}
         self.places = self._places()
         ruled = [self.book.first(place) for place in self.places]
+        self.backward = self._backward(ruled)
         said = [self.code(self.book.component(r, p)) for r, p in zip(ruled, self.places, strict=True)]
         self.rule = np.array(ruled, np.int64)[found.chain] if ruled else np.zeros(0, np.int64)
         self.component = np.array(said, np.int64)[found.chain] if said else np.zeros(0, np.int64)
@@ -105,6 +110,12 @@ class Homes:
     def code(self, name: str) -> int:
         """The code of a component, new where it is."""
         return self.names.setdefault(name, len(self.names))
+
+    def _backward(self, ruled: list[int]) -> Bools:
+        """Per event, whether it is of the backward pass: a node is around it, or its rule says so."""
+        found, rules = self._stacks, self.book.rules
+        says = np.array([rule < self.none and rules[rule].backward for rule in ruled], bool)
+        return found.backward | says[found.chain] if ruled else found.backward
 
     def _places(self) -> list[Places]:
         """Per chain, what rules are matched with. Annotations around a backward node say nothing about it."""
@@ -116,6 +127,8 @@ class Homes:
                 place = Places(NONE, NONE, place.ops | book.of_op(name))
             elif frame == Frame.OP:
                 place = Places(place.known, place.unknown, place.ops | book.of_op(name))
+            elif book.is_whole(place.known):
+                pass
             elif book.annotated(name):
                 place = Places(name, place.unknown, place.ops)
             elif name not in wrappers and not book.is_transparent(name):

@@ -31,6 +31,7 @@ _WINDOW_BYTES = 1 << 16
 _MOST_HEAD_BYTES = 1 << 26
 _MOST_TAIL_BYTES = 1 << 26
 _LONGEST_EVENT_BYTES = 1 << 26
+_EVENT_PHASE = re.compile(rb'"ph"\s*:')
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -66,6 +67,7 @@ class _Reader:
         self._more = True
         self._repaired = self._lost = 0
         self._metadata_lost = self._closed = False
+        self._second_at: int | None = None
 
     def read(self) -> Trace:
         head = self._head()
@@ -204,7 +206,10 @@ class _Reader:
         if not self._closed or rest in (b"", b"}"):
             return
         found = _keys(b'{"_":0' + rest)
-        self._metadata_lost |= found is None
+        if found is None and _EVENT_PHASE.search(rest):
+            self._second_at = self._taken_bytes + 1
+        else:
+            self._metadata_lost |= found is None
         head |= {key: value for key, value in (found or {}).items() if key != "_"}
 
     def _finish(self, head: Mapping[str, Any]) -> Trace:
@@ -222,10 +227,18 @@ class _Reader:
             events_lost=self._lost,
             metadata_lost=self._metadata_lost,
             truncated=truncated,
-            file_damage=self._source.damage if self._closed else None,
+            file_damage=self._after() if self._closed else None,
             bytes_read=position,
         )
         return self._builder.finish(self._source.path, head, quality)
+
+    def _after(self) -> str | None:
+        """What is wrong with the file behind its list of events."""
+        if self._second_at is None:
+            return self._source.damage
+        return (
+            f"more events follow the end of the list at byte {self._second_at} and were not read; split the file there"
+        )
 
 
 HINT = "; a trace of torch.profiler (export_chrome_trace, .json or .json.gz) is needed"

@@ -80,7 +80,7 @@ class _Scan:
             return self._damaged(begin)
         self.at = end
         event, mended = read_event(self._text[begin:end])
-        self.repaired += mended
+        self.repaired += mended and event is not None
         self.lost += event is None
         return () if event is None else (event,)
 
@@ -120,8 +120,13 @@ def read_event(text: bytes) -> tuple[RawEvent | None, bool]:
     for mended in (letters, _BAD_ESCAPE.sub(r"\\\\", letters), _BACKSLASH.sub(r"\\\\", letters)):
         found = lenient(mended)
         if isinstance(found, dict):
-            return _typed(json.dumps(found).encode()), True
+            return _typed(_text_of(found)), True
     return None, True
+
+
+def _text_of(found: object) -> bytes:
+    """As JSON; half a pair of UTF-16 surrogates becomes a question mark, as no decoder takes it."""
+    return json.dumps(found, ensure_ascii=False).encode("utf-8", "replace")
 
 
 def lenient(text: str) -> object:

@@ -23,6 +23,7 @@ _NAME = re.compile(r"[\w][\w .:/+-]*")
 class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All patterns given must be found (re.search): in the innermost known annotation, in the name of any op around
     the launch, in the kernel's name. `needs`: found among all names of the trace, or else the rule is left out.
+    `whole`: annotations inside its annotation say nothing more. `backward`: what it takes is of the backward pass.
     """
 
     component: str
@@ -30,6 +31,8 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     op: str | None = None
     kernel: str | None = None
     needs: str | None = None
+    whole: bool = False
+    backward: bool = False
 
 
 class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -78,7 +81,7 @@ def parse_rules(text: str, path: Path | str) -> Rules:
     return found
 
 
-_KEYS = "; a rule has component and at least one of annotation, op, kernel, and may have needs"
+_KEYS = "; a rule has component and at least one of annotation, op, kernel, and may have needs, whole and backward"
 
 
 def _line(text: str, number: int | None) -> str:
@@ -96,6 +99,8 @@ def _fault(rule: Rule) -> str | None:
         return f"component {rule.component!r} is no name: use letters, digits, space and _ . : / + -"
     if not any(patterns.values()) and rule.component != ANNOTATED:
         return f"component {rule.component!r} has no pattern, so it would take everything{_KEYS}"
+    if rule.whole and rule.annotation is None:
+        return f"component {rule.component!r} has whole = true, which says how an annotation is read, and no annotation"
     for key, pattern in {**patterns, "needs": rule.needs}.items():
         wrong = _pattern_fault(key, pattern) if pattern is not None else None
         if wrong:

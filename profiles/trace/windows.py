@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import islice, pairwise
 from typing import Literal, get_args
 
 import msgspec
@@ -15,8 +16,10 @@ from profiles.trace.gpu import GpuWork
 
 Policy = Literal["all", "steps", "steps-without-first-and-last"]
 POLICIES: tuple[Policy, ...] = get_args(Policy)
-STEP_NAME = re.compile(r"ProfilerStep\s*#?\s*(\d+)")
+STEP_NAME = re.compile(r"ProfilerStep\s*#?\s*([0-9]{1,18})")
 _OWN_STEP = "step"
+MOST_MISSING = 1000
+"""A number may be anything: what lies between two steps is not counted without end."""
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -78,6 +81,7 @@ def work_inside(work: GpuWork, within: Window) -> GpuWork:
 
 
 def missing_steps(steps: tuple[Step, ...]) -> tuple[int, ...]:
-    """Step numbers that are left out between the first and the last."""
-    numbers = {step.number for step in steps}
-    return tuple(n for n in range(min(numbers), max(numbers)) if n not in numbers) if numbers else ()
+    """Step numbers that are left out between the first and the last, the first MOST_MISSING of them."""
+    numbers = sorted({step.number for step in steps})
+    holes = (n for before, after in pairwise(numbers) for n in range(before + 1, after))
+    return tuple(islice(holes, MOST_MISSING))

@@ -2,7 +2,9 @@
 
 import ctypes
 import os
+import signal
 import time
+from pathlib import Path
 
 
 def quick():
@@ -41,3 +43,25 @@ def multiplies():
 
     a, b = torch.ones(64, 64), torch.ones(64, 64)
     return lambda: a @ b
+
+
+def stopped():
+    """Answers nothing more, and does not end."""
+    return lambda: os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def leaves_child():
+    """What it started lives on and holds the worker's files open."""
+    if os.fork() == 0:
+        Path("child.pid").write_text(str(os.getpid()))
+        time.sleep(1000)
+    return lambda: time.sleep(0.001)
+
+
+def kills_server_once():
+    """The first time it runs, its fork server is killed from outside."""
+    if not Path("killed").exists():
+        Path("killed").touch()
+        os.kill(os.getppid(), signal.SIGKILL)
+        time.sleep(1000)
+    return lambda: time.sleep(0.001)

@@ -295,4 +295,25 @@ def test_live_selftests_judge_the_tree_against_itself(repo: Cli, kind: str) -> N
         assert report["failed"] == 0
         assert done.returncode == 0
     (home,) = (repo.folder / "kept").iterdir()
-    assert {"run-1", "selftest.json"} <= {p.name for p in home.iterdir()}
+    assert {"run-1", "selftest.json", "selftest-run.json"} <= {p.name for p in home.iterdir()}
+
+
+@pytest.mark.slow
+def test_a_stopped_live_selftest_goes_on_where_it_was(repo: Cli) -> None:
+    begun = repo("selftest", "aa", "steps.py:step", *MINIMAL[:-2], *GROSS, "--out", "kept", "--json")
+    assert begun.returncode == 0, begun.stderr
+    (home,) = (repo.folder / "kept").iterdir()
+    log = home / "run-1" / "gate.jsonl"
+    lines = log.read_text().splitlines(keepends=True)
+    log.write_text("".join(lines[: len(lines) // 2]))
+    edit(repo, "steps.py", "20_000", "20_001")
+    done = repo("selftest", "aa", "--resume", str(home), "--runs", "2", "--json")
+    assert done.returncode == 0, done.stderr
+    report = told(done)
+    assert (report["runs"], report["judged"], len(report["gate_s"])) == (2, 2, 2)
+    assert report["redrawn"]["epochs"] == 14
+    assert log.read_text().startswith("".join(lines[: len(lines) // 2]))
+    assert "so far 0 of 2 cases failed" in done.stderr
+    other = repo("selftest", "power", "--resume", str(home))
+    assert other.returncode == 2
+    assert "this is a self-test aa" in other.stderr

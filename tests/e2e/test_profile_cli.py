@@ -51,10 +51,22 @@ def test_components_add_up_to_the_profiled_step(cli: Cli, phase: str) -> None:
         assert row[rate] > 0
         assert row["known_frac"] > 0.5
         assert row["fraction_of_roof"] > 0
+    check_modelled(told)
+
+
+def check_modelled(told: dict[str, Any]) -> None:
+    """Rates are work over time, or the document says why there is none."""
     modelled = {s["stage"]: s for s in told["modelled"]}
-    assert modelled["embedding"]["compulsory_bytes_per_s"] == pytest.approx(
-        modelled["embedding"]["bytes_compulsory"] / modelled["embedding"]["step_s"]
-    )
+    assert {"embedding", "bottom_mlp", "interaction", "top_mlp"} <= set(modelled)
+    for stage in modelled.values():
+        if stage["doubt"] is None:
+            assert stage["compulsory_bytes_per_s"] == pytest.approx(stage["bytes_compulsory"] / stage["step_s"])
+            assert stage["flops_per_s"] == pytest.approx(stage["flops"] / stage["step_s"])
+        else:
+            assert (stage["compulsory_bytes_per_s"], stage["flops_per_s"], stage["fraction_of_roof"]) == (None,) * 3
+    if any(s["step_s"] is not None for s in modelled.values()):
+        timed_s = told["timed_step_us"] * 1e-6
+        assert 0 < sum(s["step_s"] for s in modelled.values()) <= timed_s * 1.01
 
 
 def test_it_writes_trace_page_and_record_that_other_verbs_read(cli: Cli) -> None:

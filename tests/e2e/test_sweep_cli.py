@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import random
 import shutil
-import signal
-import time
 from pathlib import Path
 from typing import Any
 
@@ -81,79 +77,6 @@ def test_cases_that_crash_hang_or_fail_are_recorded_and_the_others_run(cli: Cli)
     assert "a table of mine is missing" in found["wrong"]["reason"]
     assert "Traceback" in found["wrong"]["detail"]
     assert (run_folder(cli.folder) / "report.html").exists()
-
-
-def memory_cgroup(limit_bytes: int) -> Path:
-    """A memory cgroup (v1 or v2) of the test's own; skips where this machine does not let us make one."""
-    for root, limit in (("/sys/fs/cgroup/memory", "memory.limit_in_bytes"), ("/sys/fs/cgroup", "memory.max")):
-        group = Path(root) / f"dlrm-bench-test-{os.getpid()}"
-        try:
-            group.mkdir()
-        except OSError:
-            continue
-        try:
-            (group / limit).write_text(str(limit_bytes))
-        except OSError:
-            group.rmdir()
-            continue
-        return group
-    pytest.skip("no memory cgroup can be made here")
-
-
-def test_an_oom_kill_is_recorded_and_the_sweep_goes_on(cli: Cli) -> None:
-    shutil.copy(STEPS, cli.folder)
-    write_sweep(cli.folder, FAST + '[[grid]]\ncode = "steps.py:eats_memory"\n[[grid]]\ncode = "steps.py:quick"\n')
-    cli("machine", "--json")
-    group = memory_cgroup(1500 * 2**20)
-    try:
-        process = cli.start("sweep", "mine.toml")
-        (group / "cgroup.procs").write_text(str(process.pid))
-        _, said = process.communicate(timeout=120)
-    finally:
-        group.rmdir()
-    assert process.returncode == 3, said
-    found = outcomes(run_folder(cli.folder))
-    assert (found["eats_memory"]["kind"], found["eats_memory"]["signal"]) == ("out_of_memory", "SIGKILL")
-    assert found["quick"]["status"] == "ok"
-
-
-def resumed(cli: Cli, run: Path) -> None:
-    done = cli("sweep", "--resume", str(run))
-    assert done.returncode == 0, done.stderr
-    keys = [r["key"] for r in records(run)]
-    assert len(keys) == len(set(keys)) == 12
-    assert all(r["outcome"]["status"] == "ok" for r in records(run))
-    assert (run / "report.html").exists()
-
-
-@pytest.mark.slow
-def test_killed_at_random_moments_a_sweep_resumes_to_the_same_set(cli: Cli) -> None:
-    """Three kills here; tools/kill_sweep.py does as many as asked."""
-    write_sweep(cli.folder, TINY_12)
-    cli("machine", "--json")
-    chance = random.Random(7)
-    for _ in range(3):
-        shutil.rmtree(cli.folder / "results", ignore_errors=True)
-        process = cli.start("sweep", "mine.toml")
-        while not list(cli.folder.glob("results/local/*/run.json")):
-            time.sleep(0.02)
-        time.sleep(chance.uniform(0.0, 5.0))
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-        resumed(cli, run_folder(cli.folder))
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_sweep_says_how_to_go_on(cli: Cli, number: signal.Signals) -> None:
-    write_sweep(cli.folder, TINY_12)
-    process = cli.start("sweep", "mine.toml")
-    while not [p for p in cli.folder.glob("results/local/*/records.jsonl") if p.stat().st_size]:
-        time.sleep(0.02)
-    os.killpg(process.pid, number)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 130, said
-    assert "sweep --resume" in said
-    resumed(cli, run_folder(cli.folder))
 
 
 def test_a_plan_runs_nothing(cli: Cli) -> None:
@@ -256,19 +179,6 @@ def test_bad_input_is_one_clear_message_and_exit_2(cli: Cli, name: str) -> None:
     for words in expected:
         assert words in done.stderr
     assert not (cli.folder / "results").exists()
-
-
-def test_a_run_of_another_machine_is_not_resumed(cli: Cli) -> None:
-    write_sweep(cli.folder, TINY_12.replace("[1, 2, 3, 4]", "[1]"))
-    cli("sweep", "mine.toml")
-    run = run_folder(cli.folder)
-    manifest = json.loads((run / "run.json").read_text())
-    manifest["machine"]["fingerprint"]["hard"]["cpu_model"] = 1
-    manifest["machine"]["fingerprint"]["hash"] = "0" * 16
-    (run / "run.json").write_text(json.dumps(manifest))
-    done = cli("sweep", "--resume", str(run))
-    assert done.returncode == 2
-    assert "machine hard.cpu_model: the run has 1" in done.stderr
 
 
 @pytest.mark.slow

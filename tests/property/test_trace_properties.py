@@ -23,6 +23,7 @@ from profiles.trace.nesting import Nesting
 from profiles.trace.reader import read_trace
 from profiles.trace.spans import both, overlap, union
 from tests.traces import call, event, mark, trace_of, work
+from tools.trace_damage import mutated, wrong
 
 SHARED = Path(__file__).parent.parent.parent.parent / "shared" / "traces" / "open"
 SMALL = ("amd_mi250_minitoy", "triton_single_kernel_A100", "tb_gpu_metrics_V100")
@@ -116,47 +117,6 @@ def seeds() -> list[bytes]:
     return files + [min((SHARED / name).iterdir()).read_bytes() for name in SMALL if (SHARED / name).is_dir()]
 
 
-WORDS = (
-    b"NaN",
-    b"-1",
-    b"1e999",
-    b"\\",
-    b'"',
-    b"{",
-    b"}",
-    b"[",
-    b"]",
-    b",",
-    b"null",
-    b"\xff",
-    b"\x00",
-    b"9" * 40,
-    b"{}",
-)
-
-
-def mutated(content: bytes, chance: random.Random) -> bytes:
-    """Some bytes changed, inserted, removed, moved, or the file cut."""
-    changed = bytearray(content)
-    for _ in range(chance.randint(1, 6)):
-        at, length = chance.randrange(len(changed) + 1), chance.randint(1, 200)
-        match chance.randrange(6):
-            case 0:
-                changed[at : at + 1] = bytes([chance.randrange(256)])
-            case 1:
-                changed[at:at] = chance.choice(WORDS)
-            case 2:
-                word = chance.choice(WORDS)
-                changed[at : at + len(word)] = word
-            case 3:
-                del changed[at : at + length]
-            case 4:
-                changed[at:at] = changed[at // 2 : at // 2 + length]
-            case _:
-                del changed[chance.randrange(len(changed) + 1) :]
-    return bytes(changed)
-
-
 def answered(path: Path) -> bool:
     """True for an answer, False for a TraceError; anything else is raised."""
     try:
@@ -182,3 +142,15 @@ def test_every_damaged_file_gets_an_answer_or_a_clear_error(number: int, tmp_pat
         answers += answered(path)
     # Most damage is read around: a reader that refused everything would not do.
     assert answers > EXAMPLES // 4
+
+
+def test_the_command_line_answers_damaged_files_with_a_code_and_a_line(tmp_path: Path) -> None:
+    path, told = tmp_path / "t.json", set()
+    for seed in range(12):
+        path.write_bytes(mutated(hand_made(), random.Random(seed)))
+        answer, fault = wrong(path, page=seed < 2)
+        assert fault is None
+        told.add(answer)
+    path.write_bytes(b"no trace")
+    assert wrong(path, page=False) == ("refused", None)
+    assert told == {"read"} or told == {"read", "refused"}

@@ -187,6 +187,11 @@ def test_steps_of_every_kind():
     assert inspect_trace(trace_of(old)).ops == ()
     assert [s.number for s in find_steps(trace_of([mark("step", 5, 5), mark("step", 0, 5)]))] == [0, 1]
     assert missing_steps(()) == ()
+    far = trace_of(
+        [mark("ProfilerStep#1", 0, 10), mark(f"ProfilerStep#{10**17}", 20, 10), mark("ProfilerStep#" + "9" * 30, 40, 5)]
+    )
+    assert [s.number for s in find_steps(far)] == [1, 10**17]
+    assert missing_steps(find_steps(far))[-1] == 1001
 
 
 def test_a_window_without_work_is_empty_not_an_error():

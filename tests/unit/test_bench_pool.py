@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from bench.running import pool as pool_module
 from bench.running.forkserver import Emit
 from bench.running.pool import ForkServer, Pool
 
@@ -54,6 +55,39 @@ def job_eat_memory(payload: bytes, emit: Emit) -> None:
 def job_kill_server(payload: bytes, emit: Emit) -> None:
     os.kill(os.getppid(), signal.SIGKILL)
     time.sleep(60)
+
+
+def job_kill_server_once(payload: bytes, emit: Emit) -> None:
+    marker = Path(os.environ["POOL_MARKER"])
+    if marker.exists():
+        emit("result", {"again": True})
+        return
+    marker.touch()
+    job_kill_server(payload, emit)
+
+
+def job_stop_server(payload: bytes, emit: Emit) -> None:
+    """Its server answers nothing more; the job itself ends well."""
+    os.kill(os.getppid(), signal.SIGSTOP)
+
+
+def job_stop(payload: bytes, emit: Emit) -> None:
+    emit("phase", {"phase": "stopping", "pid": os.getpid()})
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def job_leave_child(payload: bytes, emit: Emit) -> None:
+    child = os.fork()
+    if child == 0:
+        time.sleep(600)
+    emit("result", {"child": child})
+
+
+def job_close_results(payload: bytes, emit: Emit) -> None:
+    """Closes all it has and hangs: the end of what it says is not its own end."""
+    emit("phase", {"phase": "closing", "pid": os.getpid()})
+    os.closerange(3, 64)
+    time.sleep(600)
 
 
 def job_interrupted(payload: bytes, emit: Emit) -> None:
@@ -116,9 +150,41 @@ def test_a_refused_allocation_is_an_error_that_says_so(server: ForkServer) -> No
 
 def test_a_killed_server_is_started_again(server: ForkServer) -> None:
     ending, _ = run(server, "job_kill_server")
-    assert ending.kind == "crash"
-    assert "fork server" in ending.reason
+    assert (ending.kind, ending.lost) == ("crash", True)
+    assert "the fork server ended (connection closed), twice" in ending.reason
     assert run(server, "job_answer")[0].kind == "ok"
+
+
+def test_a_server_that_is_lost_costs_no_job(tmp_path: Path) -> None:
+    with Pool() as pool:
+        ending, events = run(pool.server({"POOL_MARKER": str(tmp_path / "marker")}), "job_kill_server_once")
+    assert (ending.kind, ending.lost) == ("ok", False)
+    assert events["result"] == {"again": True}
+
+
+def test_a_server_that_answers_nothing_more_is_replaced(server: ForkServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool_module, "REAP_TIMEOUT_S", 0.5)
+    ending, _ = run(server, "job_stop_server")
+    assert "no answer for 0.5 s" in ending.reason
+    monkeypatch.undo()
+    assert run(server, "job_answer")[0].kind == "ok"
+
+
+@pytest.mark.parametrize("job", ["job_stop", "job_close_results"])
+def test_a_worker_that_neither_answers_nor_ends_is_killed_at_its_timeout(server: ForkServer, job: str) -> None:
+    ending, events = run(server, job, timeout_s=0.5)
+    assert (ending.kind, ending.signal) == ("timeout", "SIGKILL")
+    assert not _alive(events["phase"]["pid"])
+
+
+def test_what_a_worker_started_neither_holds_up_nor_outlives_it(server: ForkServer) -> None:
+    ending, events = run(server, "job_leave_child", timeout_s=30)
+    assert ending.kind == "ok"
+    child = events["result"]["child"]
+    deadline = time.monotonic() + 10
+    while _alive(child) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not _alive(child)
 
 
 def test_workers_leave_an_interrupt_to_their_parent(server: ForkServer) -> None:

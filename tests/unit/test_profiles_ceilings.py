@@ -1,6 +1,7 @@
 """Best-of timing with a fake clock, plans, kernels, and one small real measurement."""
 
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 
@@ -58,6 +59,20 @@ def test_calls_that_would_take_too_long_are_not_made():
     run_cell(cell, FakeClock(), Pace(max_call_s=0.5))
     assert list(cell.rates) == ["small"]
     assert cell.ceiling().flops_per_s == pytest.approx(100.0)
+
+
+def test_a_slow_routine_is_not_tried_on_what_only_a_fast_one_can_do():
+    """Ten units a second in one layout, a thousand in the other: the large shape would take 100 s and 1 s."""
+    shapes = [
+        ("fast small", 10.0, 0.01),
+        ("slow small", 10.0, 1.0),
+        ("fast large", 1000.0, 1.0),
+        ("slow large", 1e3, 100),
+    ]
+    kernels_ = [replace(fixed(*shape), family=shape[0].split()[0]) for shape in shapes]
+    cell = Cell("c", kernels_, flops=True)
+    run_cell(cell, FakeClock(), Pace(max_call_s=2.0))
+    assert list(cell.rates) == ["fast small", "slow small", "fast large"]
 
 
 def test_short_calls_are_repeated_until_a_timing_is_long_enough():

@@ -69,6 +69,28 @@ for number, name in enumerate(["gather", "scale", "sgemm", "sgemm_bw", "store", 
     next(e for e in STEP if e["name"] == name)["args"]["correlation"] = number
 
 
+def test_an_update_of_tables_is_the_embeddings_backward_whatever_optimizer_makes_it():
+    """The dense update beside it stays the optimizer's."""
+    events = [
+        mark("embedding_update", 0, 50),
+        mark("Optimizer.step#SGD.step", 5, 40),
+        event("aten::add_", 10, 20),
+        call(12, 1, 1),
+        work("scatter", 100, 10, correlation=1),
+        mark("optimizer", 200, 50),
+        mark("Optimizer.step#SGD.step", 205, 40),
+        event("aten::add_", 210, 25),
+        call(212, 1, 2),
+        work("dense", 300, 10, correlation=2),
+    ]
+    found = found_in(events)
+    assert by_kernel(found) == {"scatter": ("embedding", True), "dense": ("optimizer", False)}
+    assert {(t.component, t.phase): t.cpu_ns for t in component_times(found)} == {
+        ("embedding", "backward"): 20,
+        ("optimizer", ""): 25,
+    }
+
+
 def test_annotations_backward_through_sequence_numbers_and_the_optimizer():
     """The innermost annotation a rule knows decides; backward work on another thread follows its forward op."""
     assert by_kernel(found_in(STEP)) == {
@@ -314,6 +336,7 @@ def test_own_rules_go_first(tmp_path):
         ("[[rule]]\ncomponent = 'a'\nop = '('\n", "line 1: .*no regular expression"),
         ("[[rule]]\ncomponent = 'a'\nop = 'x*'\n", "line 1: .*found in every name"),
         ("[[rule]]\ncomponent = '<a>'\nop = 'x'\n", "line 1: .*is no name"),
+        ("[[rule]]\ncomponent = 'a'\nop = 'x'\nwhole = true\n", "line 1: .*and no annotation"),
         ("transparent = ['']\n", ".*found in every name"),
     ],
 )

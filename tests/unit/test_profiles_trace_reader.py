@@ -192,6 +192,7 @@ DAMAGED = [
     (b'"name": "C:\\Users\\me\\x"', "C:\\Users\\me\\x"),
     (b'"name": "a\x01\x02b"', "a\x01\x02b"),
     (b'"name": "a\xffb"', "a�b"),
+    (b'"name": "half a \\ud800pair"', "half a ?pair"),
     (b'"name": "ends with \\"', None),
     (b'"name": "open', None),
     (b'"name" "x"', None),
@@ -284,6 +285,20 @@ def test_what_is_no_trace_is_named(tmp_path, content, what):
     with pytest.raises(TraceError, match=what) as caught:
         read_trace(path)
     assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("bare", [False, True])
+def test_two_traces_in_one_file_are_told_and_the_first_is_read(tmp_path, bare):
+    one = [event("aten::mm", 0, 10), event("aten::mm", 20, 10)]
+    text = json.dumps(one if bare else {"traceEvents": one, "displayTimeUnit": "ms"})
+    path = tmp_path / "two.json"
+    path.write_text(text + "\n" + text)
+    quality = read_trace(path).quality
+    assert (quality.events, quality.truncated, quality.metadata_lost) == (2, None, False)
+    assert (
+        quality.file_damage == f"more events follow the end of the list at byte {text.rindex(']') + 1} and were not "
+        "read; split the file there"
+    )
 
 
 def test_an_absent_file(tmp_path):

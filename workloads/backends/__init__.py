@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 from importlib import metadata
 from pathlib import Path
@@ -95,6 +96,7 @@ def other_row_types(name: str, tables: tuple[TableSpec, ...]) -> SpecError | Non
     return SpecError("row_type", found, f"backend {name!r} stores float32 rows; try 'tbe_int'") if found else None
 
 
+@functools.cache
 def missing_torch() -> str | None:
     """The reason text where torch is not installed."""
     if importlib.util.find_spec("torch") is None:

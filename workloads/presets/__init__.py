@@ -7,6 +7,7 @@ Top-level keys: the fields of ModelSpec, batch_size, source, notes. `[[tables]]`
 
 from __future__ import annotations
 
+import functools
 import re
 import tomllib
 from collections.abc import Iterator
@@ -58,7 +59,7 @@ def read_preset(path: Path) -> Preset:
     """The preset in the file at `path`, named as the file. Raises SpecError."""
     where = path.name if path.parent == FOLDER else str(path)
     try:
-        return _preset(path.stem, _parse(path))
+        return _made(path.stem, _text(path))
     except SpecError as error:
         raise error.at(where) from None
 
@@ -75,15 +76,20 @@ def check_names(spec: ModelSpec) -> None:
                 raise unknown(f"tables[{t}].{field}", getattr(table, field), known)
 
 
-def _parse(path: Path) -> dict[str, Any]:
+def _text(path: Path) -> str:
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except OSError as error:
         raise SpecError("file", str(path), f"a readable file: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise SpecError("file", str(path), f"UTF-8 text: {error.reason} at byte {error.start}") from None
+
+
+@functools.lru_cache(maxsize=32)
+def _made(name: str, text: str) -> Preset:
+    """A sweep asks for the same few presets for each of its cases."""
     try:
-        return tomllib.loads(text)
+        return _preset(name, tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:
         raise _syntax_error(text, str(error)) from None
 
