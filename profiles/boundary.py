@@ -15,8 +15,8 @@ LEAST_DROP = 1.5
 def cache_boundary_bytes(curve: Sequence[Ceiling]) -> int | None:
     """The working set at which reads fall to the geometric middle of the fastest and the last, or None without an edge.
 
-    Between two points of the curve it is interpolated on logarithmic scales. What a virtual machine reports as its cache
-    may be shared with neighbours: then this is less.
+    Between two points of the curve it is interpolated on logarithmic scales. What a virtual machine reports as its
+    cache may be shared with neighbours: then this is less.
     """
     points = sorted((c.working_set_bytes, c.bytes_per_s) for c in curve if c.working_set_bytes and c.bytes_per_s)
     if len(points) < 3:

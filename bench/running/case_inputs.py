@@ -71,7 +71,8 @@ def input_stats(
 ) -> InputStats:
     """What the inputs really are; residency compares the bytes they touch with the last-level cache.
 
-    measured_llc_bytes: where reads really slow down, 0 where that is not known. cold: caches are flushed before every step, which begins in memory however little it touches.
+    measured_llc_bytes: where reads really slow down, 0 where that is not known. cold: caches are flushed before every
+    step, which begins in memory however little it touches.
     """
     from workloads.batch import achieved
 
@@ -127,7 +128,8 @@ def residency(touched_bytes: int, llc_bytes: int, measured_bytes: int = 0, *, co
     """`dram` where the rows touched exceed twice the last-level cache, `cache` where they fill less than half of it.
 
     Where the measured curve of reads has an edge (`measured_bytes`), `dram` must lie beyond it and `cache` within half
-    of it too: what a machine reports may be shared, or not be all there is. After a flush small tables are `mixed`: first uses of a step come from memory, further ones from the cache.
+    of it too: what a machine reports may be shared, or not be all there is. After a flush small tables are `mixed`:
+    first uses of a step come from memory, further ones from the cache.
     """
     if llc_bytes <= 0:
         return "unknown"
