@@ -116,11 +116,22 @@ def test_settings_are_read_back_and_not_assumed() -> None:
 
     found = run(request())[0].settings
     assert (found.flush_denormal, found.inference_mode, found.gc_disabled) == (False, False, True)
-    if torch.set_flush_denormal(True):
-        try:
-            assert run(request())[0].settings.flush_denormal
-        finally:
-            torch.set_flush_denormal(False)
+    # One thread: OpenMP's others, which this process has already started, keep the mode they were started with.
+    before = torch.get_num_threads()
+    try:
+        assert run(request(flush_denormal=True, num_threads=1))[0].settings.flush_denormal
+    finally:
+        torch.set_flush_denormal(False)
+        torch.set_num_threads(before)
+
+
+def test_a_setting_that_the_step_itself_changes_back_fails_the_case(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "import torch\ndef step():\n    torch.set_float32_matmul_precision('medium')\n    return lambda: None\n"
+    )
+    asked = Case(code=f"{tmp_path}/mine.py:step", allocator=allocator_in_force())  # type: ignore[arg-type]
+    with pytest.raises(harness.InvariantError, match="matmul_precision 'highest' was asked, 'medium' is in force"):
+        run(Request(case=asked, limits=LIMITS, llc_bytes=MIB))
 
 
 def test_users_code_may_come_with_or_without_work(tmp_path: Path) -> None:
@@ -132,7 +143,7 @@ def test_users_code_may_come_with_or_without_work(tmp_path: Path) -> None:
         "    return (lambda: sum(range(1000))), work\n"
     )
     for name, samples in (("bare", None), ("counted", 4)):
-        case = Case(code=f"{tmp_path}/mine.py:{name}")
+        case = Case(code=f"{tmp_path}/mine.py:{name}", allocator=allocator_in_force())  # type: ignore[arg-type]
         result, _ = run(Request(case=case, limits=LIMITS, llc_bytes=MIB))
         assert (result.work.samples if result.work else None) == samples
 
