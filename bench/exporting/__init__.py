@@ -48,5 +48,5 @@ def load(name: str) -> Format:
     """The format of this name. Raises SpecError with the known ones."""
     if name not in FORMATS:
         raise unknown("--to", name, list(FORMATS))
-    module: Format = importlib.import_module(f"bench.exporting.{FORMATS[name]}")  # type: ignore[assignment]
+    module: Format = importlib.import_module(f"bench.exporting.{FORMATS[name]}")
     return module

@@ -50,7 +50,9 @@ def _benchmark(manifest: Manifest, record: Record) -> dict[str, Any]:
     if measured is None:
         raise ValueError("only records with times can be written")
     work = record.work
-    extra = {name: metrics.value(record, manifest.machine, name) for name in EXTRA if name in metrics.BY_NAME}
+    extra: dict[str, Any] = {
+        name: metrics.value(record, manifest.machine, name) for name in EXTRA if name in metrics.BY_NAME
+    }
     extra |= {"case": record.key, "fingerprint": record.machine, "clock": measured.clock}
     if work is not None:
         extra |= {"flops": work.total("flops"), "bytes_compulsory": work.total("bytes_compulsory")}

@@ -59,7 +59,8 @@ class PytestCall(msgspec.Struct, frozen=True, kw_only=True):
 
 def run_pytest(checkout: Checkout, call: PytestCall, folder: Path, name: str) -> PytestResult:
     """Run it to its end. Raises SideLostError with the last lines where nothing can be learnt from it."""
-    told, measured, log = (folder / f"{name}.{end}" for end in ("told.json", "benchmark.json", "log"))
+    # Absolute: the side runs in a checkout of its own.
+    told, measured, log = (folder.resolve() / f"{name}.{end}" for end in ("told.json", "benchmark.json", "log"))
     for file in (told, measured):
         file.unlink(missing_ok=True)
     with log.open("wb") as output:
