@@ -16,6 +16,7 @@ from bench.commands.output import print_json, print_table, stderr
 from bench.errors import UsageError
 from bench.records import Manifest, Record
 from bench.run import Run
+from bench.terminal import printable
 
 
 def show_run(run_dir: Path, *, as_json: bool, as_csv: bool) -> None:
@@ -52,7 +53,8 @@ def _print_csv(rows: Sequence[dict[str, Any]]) -> None:
     for row in rows:
         values = [row["metrics"].get(name) for name in names]
         cells = [" ".join(map(repr, v)) if isinstance(v, (list, tuple)) else v for v in values]
-        out.writerow([row["key"], row["outcome"]["status"], row["outcome"].get("reason"), *cells])
+        reason = printable(row["outcome"].get("reason") or "")
+        out.writerow([printable(row["key"]), row["outcome"]["status"], reason, *cells])
 
 
 def _print_rows(manifest: Manifest, records: Sequence[Record], rows: Sequence[dict[str, Any]]) -> None:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+NOT_XML = r"[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]"
+"""Characters that no XML may have; a picture with one of them in a name would not be shown."""
 Item = TypeVar("Item")
 Theme = Literal["light", "dark"]
 Width = Literal["wide", "narrow"]
@@ -307,4 +309,4 @@ def _lean(svg: str) -> str:
     svg = re.sub(r"'DejaVu Sans'(?:, [\w' -]+)*", SVG_FONTS, svg)
     # Coordinates only: what is written between the tags is for reading.
     svg = re.sub(r"<[^>]*>", lambda tag: re.sub(r"(\d+\.\d{2})\d+", r"\1", tag[0]), svg)
-    return re.sub(r">\s+<", "><", svg)
+    return re.sub(r">\s+<", "><", re.sub(NOT_XML, "", svg))
