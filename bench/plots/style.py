@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import re
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -298,7 +299,10 @@ def legend(made: Figure, handles: Sequence[Any], *, cols: int = 6) -> None:
 def to_svg(made: Figure) -> str:
     """The figure as SVG: text as text in the reader's own font, no date, the same bytes for the same data."""
     buffer = io.StringIO()
-    made.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    with warnings.catch_warnings():
+        # Only widths are taken from this font; what it lacks, the reader's own may have.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        made.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     return _lean(buffer.getvalue())
 
 
