@@ -15,7 +15,7 @@ import typer
 
 from bench import interrupts
 from bench.cli_baseline import baseline_app
-from bench.errors import Exit, UsageError, machine_fault
+from bench.errors import Exit, StoppedError, UsageError, machine_fault
 from bench.terminal import printable
 from profiles.trace.errors import TraceError
 from workloads.spec import SpecError
@@ -374,8 +374,10 @@ def main() -> NoReturn:
         _fail(str(error), Exit.USAGE)
     except typer.Exit as stop:
         sys.exit(stop.exit_code)
-    except KeyboardInterrupt as stop:
-        _fail(str(stop) or "stopped", Exit.INTERRUPTED)
+    except StoppedError as stop:
+        _fail(str(stop), Exit.INTERRUPTED)
+    except KeyboardInterrupt:
+        _fail("stopped", Exit.INTERRUPTED)
     except BrokenPipeError:
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -14,6 +14,10 @@ class SchemaError(UsageError):
     """A results file that cannot be read: says which file, line and field."""
 
 
+class StoppedError(Exception):
+    """The user ended it: says what is kept and how to go on."""
+
+
 class Exit(IntEnum):
     """Exit codes, the same for every verb."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+from collections.abc import Iterator
 from types import FrameType
 from typing import NoReturn
 
@@ -18,13 +19,16 @@ class _Stopper:
     """The handler. Ending at once is safe: records are on disk when they are made, workers die with this process."""
 
     def __init__(self) -> None:
-        self._asked = False
+        self.asked = False
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        if self._asked:
+        if self.asked:
             _end_at_once()
-        self._asked = True
+        self.asked = True
         raise KeyboardInterrupt
+
+
+_stopper = _Stopper()
 
 
 def _end_at_once() -> NoReturn:
@@ -35,7 +39,22 @@ def _end_at_once() -> NoReturn:
 
 def install() -> None:
     """Handle the signals, except those that whoever started this process has it ignore (nohup, a background job)."""
-    stopper = _Stopper()
     for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, stopper)
+            signal.signal(number, _stopper)
+
+
+def stop_if_asked() -> None:
+    """Raise KeyboardInterrupt where one was asked for and Python dropped it, as in destructors and callbacks."""
+    if _stopper.asked:
+        raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def held_back() -> Iterator[None]:
+    """Signals wait until the block is left: around what must not be interrupted halfway."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

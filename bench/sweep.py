@@ -15,6 +15,7 @@ import msgspec
 
 from bench import store
 from bench.errors import UsageError
+from bench.interrupts import stop_if_asked
 from bench.invariants import violations
 from bench.plan import Planned
 from bench.records import SCHEMA_VERSION, Case, Channel, Limits, Manifest, Measurement, Outcome, QualityTrial, Record
@@ -157,6 +158,7 @@ class Runner:
         keys = store.recorded_keys(self._dir)
         with store.Appender(self._dir) as out:
             for number, case in enumerate(planned, 1):
+                stop_if_asked()
                 if case.key in keys:
                     continue
                 self._observer.started(number, len(planned), case)

@@ -13,7 +13,7 @@ from bench import store
 from bench.commands.inspect_page import write_pages
 from bench.commands.machine import with_ceilings
 from bench.commands.output import print_json, print_table, stderr
-from bench.errors import Exit, UsageError, machine_fault
+from bench.errors import Exit, StoppedError, UsageError, machine_fault
 from bench.machine_lock import machine_lock
 from bench.plan import Planned, Surroundings, gib, plan, require_runnable
 from bench.progress import observer, seconds
@@ -135,7 +135,7 @@ def _going_on(told: str) -> Iterator[None]:
     try:
         yield
     except (KeyboardInterrupt, BrokenPipeError):
-        raise KeyboardInterrupt(f"\nstopped; {told}") from None
+        raise StoppedError(f"\nstopped; {told}") from None
     except OSError as error:
         fault = machine_fault(error)
         if fault is None:

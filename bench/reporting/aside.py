@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
+from bench.interrupts import held_back
+from bench.running.forkserver import die_with_parent
+
 
 class AsideError(Exception):
     """The copy ended without a result."""
@@ -13,16 +16,17 @@ class AsideError(Exception):
 def aside(make: Callable[[], bytes]) -> Callable[[], bytes]:
     """Begin `make` in a fork of this process; the function that waits for its result. It raises AsideError.
 
-    The fork sees everything as it is now and changes nothing here. Only where no other thread holds locks that `make`
-    takes. Without fork (Windows) it is made when it is asked for.
+    The fork sees everything as it is now, changes nothing here, hears no signals and ends with this process. Only
+    where no other thread holds locks that `make` takes. Without fork (Windows) it is made when it is asked for.
     """
     if not hasattr(os, "fork"):
         return make
     read_end, write_end = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        os.close(read_end)
-        _make_and_leave(make, write_end)
+    with held_back():
+        pid = os.fork()
+        if pid == 0:
+            os.close(read_end)
+            _make_and_leave(make, write_end)
     os.close(write_end)
     return lambda: _result(pid, read_end)
 
@@ -30,9 +34,12 @@ def aside(make: Callable[[], bytes]) -> Callable[[], bytes]:
 def _make_and_leave(make: Callable[[], bytes], write_end: int) -> None:
     code = 1
     try:
+        die_with_parent()
         with os.fdopen(write_end, "wb") as file:
             file.write(make())
         code = 0
+    except BrokenPipeError:  # nobody waits for it any more
+        pass
     except Exception:
         import traceback
 

@@ -145,9 +145,10 @@ def test_a_closed_pipe_stops_a_sweep_like_ctrl_c(cli: Cli) -> None:
     write_sweep(cli.folder, TINY_12)
     process = cli.start("sweep", "mine.toml")
     assert process.stderr is not None
-    process.stderr.readline()
-    process.stderr.close()
-    assert process.wait(timeout=120) == 130
+    with process:
+        process.stderr.readline()
+        process.stderr.close()
+    assert process.returncode == 130
     resumed(cli, run_folder(cli.folder))
 
 
@@ -162,7 +163,8 @@ def test_folders_of_killed_programs_are_removed_and_no_others(cli: Cli, tmp_path
         (temporary / name / "deep").mkdir(parents=True)
     own = Cli(cli.folder, cli.environment | {"TMPDIR": str(temporary)})
     assert own("sweep", "mine.toml").returncode == 0
-    assert {p.name for p in temporary.iterdir()} == {f"dlrm-bench-{os.getpid()}-ab", "dlrm-bench-ab", "mine"}
+    left = {p.name for p in temporary.iterdir() if not p.name.startswith("torchinductor")}
+    assert left == {f"dlrm-bench-{os.getpid()}-ab", "dlrm-bench-ab", "mine"}
 
 
 JUMPS = r"""

@@ -31,8 +31,10 @@ from tools.torture.trial import Trial
 Victim = Literal["parent", "worker", "server"]
 VICTIMS: tuple[Victim, ...] = ("parent", "worker", "server")
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+UNBORN = (-signal.SIGTERM, -signal.SIGINT)
+"""How Python itself ends on a signal, before the program has begun."""
 DEADLY = ("SIGKILL", "SIGTERM")
-KILLS_PER_SWEEP = 6
+KILLS_PER_SWEEP = 10
 
 
 class Kill(msgspec.Struct, frozen=True):
@@ -63,8 +65,8 @@ class _Story:
             while len(self.kills) < KILLS_PER_SWEEP and sweep.running():
                 self._kill_one(sweep)
             code = sweep.ended()
-            self._saw(sweep)
-            if code not in (Exit.OK, Exit.CASE_FAILED, Exit.INTERRUPTED, -signal.SIGKILL):
+            self._saw(sweep, code)
+            if code not in (Exit.OK, Exit.CASE_FAILED, Exit.INTERRUPTED, -signal.SIGKILL, *UNBORN):
                 self.wrong.append(f"exit {code}: {sweep.said()[-400:]}")
                 return
             if code in (Exit.OK, Exit.CASE_FAILED):
@@ -100,10 +102,10 @@ class _Story:
             sweep.wait_until(lambda: "drawing the report" in sweep.said())
             time.sleep(self._chance.uniform(0, 2))
 
-    def _saw(self, sweep: Sweep) -> None:
+    def _saw(self, sweep: Sweep, code: int) -> None:
         self.told |= told_keys(sweep.said())
         self.lines |= dict.fromkeys(whole_lines(run_dir_in(self._out)))
-        if "Traceback" in sweep.said():
+        if "Traceback" in sweep.said() and code not in UNBORN:
             self.wrong.append(f"a traceback: {sweep.said()[-400:]}")
 
 
