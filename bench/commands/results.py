@@ -16,7 +16,6 @@ from bench.errors import UsageError
 from bench.exporting.as_csv import write_rows
 from bench.records import Manifest, Record
 from bench.run import Run
-from bench.terminal import printable
 
 
 def show_run(run_dir: Path, *, as_json: bool, as_csv: bool) -> None:
