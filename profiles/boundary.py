@@ -28,4 +28,4 @@ def cache_boundary_bytes(curve: Sequence[Ceiling]) -> int | None:
     edges = [(a, b) for a, b in pairwise(points) if a[1] >= middle > b[1]]
     (size, rate), (next_size, next_rate) = edges[-1]
     along = math.log(rate / middle) / math.log(rate / next_rate)
-    return round(size * (next_size / size) ** along)
+    return round(size * math.pow(next_size / size, along))

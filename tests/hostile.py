@@ -45,8 +45,10 @@ def _places(plain: Any) -> Iterator[tuple[Any, Any]]:
 
 
 def trace_text() -> bytes:
-    """A trace of a step on a GPU whose every name and argument is hostile."""
-    events = [mark(f"ProfilerStep#{n}{HOSTILE}", n * 10_000, 9_000) for n in range(2)] + [
+    """A trace of steps on a GPU whose every name and argument is hostile, but for the marks of the steps."""
+    steps = [mark(name, n * 10_000, 9_000) for n in range(2) for name in (f"ProfilerStep#{n}", "step")]
+    events = [
+        *steps,
         event(HOSTILE, 100, 800, **{"dims": [[8, 8]], HOSTILE: HOSTILE}),
         event(f"aten::mm{HOSTILE}", 1000, 3000, tid=HOSTILE),
         call(1200, 100, 1, name=f"cudaLaunchKernel{HOSTILE}"),

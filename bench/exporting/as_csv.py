@@ -9,6 +9,7 @@ from typing import Any, TextIO
 
 from bench import metrics
 from bench.exporting import Exported
+from bench.terminal import printable
 
 SUFFIX, ALL_RECORDS = ".csv", True
 
@@ -27,7 +28,8 @@ def write_rows(rows: Sequence[dict[str, Any]], file: TextIO) -> None:
     out.writerow(["key", "status", "reason", *names])
     for row in rows:
         cells = [_cell(row["metrics"].get(name)) for name in names]
-        out.writerow([row["key"], row["outcome"]["status"], row["outcome"].get("reason"), *cells])
+        reason = printable(row["outcome"].get("reason") or "")
+        out.writerow([printable(row["key"]), row["outcome"]["status"], reason, *cells])
 
 
 def _cell(value: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import re
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+NOT_XML = r"[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]"
+"""Characters that no XML may have; a picture with one of them in a name would not be shown."""
 Item = TypeVar("Item")
 Theme = Literal["light", "dark"]
 Width = Literal["wide", "narrow"]
@@ -296,7 +299,10 @@ def legend(made: Figure, handles: Sequence[Any], *, cols: int = 6) -> None:
 def to_svg(made: Figure) -> str:
     """The figure as SVG: text as text in the reader's own font, no date, the same bytes for the same data."""
     buffer = io.StringIO()
-    made.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    with warnings.catch_warnings():
+        # Only widths are taken from this font; what it lacks, the reader's own may have.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        made.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     return _lean(buffer.getvalue())
 
 
@@ -307,4 +313,4 @@ def _lean(svg: str) -> str:
     svg = re.sub(r"'DejaVu Sans'(?:, [\w' -]+)*", SVG_FONTS, svg)
     # Coordinates only: what is written between the tags is for reading.
     svg = re.sub(r"<[^>]*>", lambda tag: re.sub(r"(\d+\.\d{2})\d+", r"\1", tag[0]), svg)
-    return re.sub(r">\s+<", "><", svg)
+    return re.sub(r">\s+<", "><", re.sub(NOT_XML, "", svg))

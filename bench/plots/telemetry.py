@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from bench.plots import style
@@ -41,7 +41,7 @@ def series(records: Sequence[Record]) -> dict[str, list[Series]]:
     """Per channel, one series per case; times in seconds after the start of the first case that has telemetry."""
     found: dict[str, list[Series]] = {}
     watched = style.evenly([r for r in style.measured(records) if r.telemetry], MAX_CASES)
-    timed = [(datetime.fromisoformat(r.started_at), r) for r in watched]
+    timed = [(when, r) for r in watched if (when := _started(r))]
     start = min((when for when, _ in timed), default=None)
     for when, record in timed:
         offset = (when - start).total_seconds() if start else 0.0
@@ -49,6 +49,15 @@ def series(records: Sequence[Record]) -> dict[str, list[Series]]:
             if points := _points(channel, offset):
                 found.setdefault(channel.name, []).append(points)
     return {name: found[name] for name in sorted(found, key=_rank)[:MAX_PANELS]}
+
+
+def _started(record: Record) -> datetime | None:
+    """When the case began; None where a file of somebody else's has no time there."""
+    try:
+        found = datetime.fromisoformat(record.started_at)
+    except ValueError:
+        return None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def _points(channel: Channel, offset: float) -> Series:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from bench.records import Case, Record
 from bench.reporting.format import count, short
+from bench.terminal import printable
 from workloads.spec import ModelSpec, num_features
 
 Value = str | int | float | bool
@@ -170,7 +171,7 @@ def held(records: Sequence[Record], group: Sequence[Record]) -> str:
 
 def fit(text: str, most: int) -> str:
     """A label of at most about `most` characters: its longest parts lose their ends."""
-    parts = text.split(" · ")
+    parts = printable(text).split(" · ")
     while len(" · ".join(parts)) > most and max(map(len, parts)) > 8:
         longest = max(range(len(parts)), key=lambda i: len(parts[i]))
         parts[longest] = parts[longest].rstrip("…")[:-1] + "…"

@@ -182,7 +182,7 @@ def _pump(results: BinaryIO, control: socket.socket, on_event: EventHandler, tim
 
     The end of the results is not the worker's: what it started may hold them open, and it may close them and stay.
     """
-    buffer, sources = b"", [results, control]
+    buffer, sources = b"", list[BinaryIO | socket.socket]((results, control))
     deadline, reason = time.monotonic() + timeout_s, f"no end after {timeout_s:g} s"
     while control.fileno() >= 0:
         left = deadline - time.monotonic()
