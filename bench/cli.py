@@ -244,6 +244,10 @@ def gate(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of every random choice; recorded.")] = None,
     budget: Annotated[str | None, typer.Option(metavar="TIME", help="Time for the whole gate: 90s, 10m, 2h.")] = None,
+    runner: Annotated[str, typer.Option(help="steps, or pytest: SUITE is pytest's own arguments.")] = "steps",
+    pytest_args: Annotated[
+        str, typer.Option("--pytest-args", metavar="'ARGS'", help="More arguments for pytest, on both sides.")
+    ] = "",
     plan: Annotated[bool, typer.Option("--plan", help="Say how long and what it could find, and stop.")] = False,
     counters_only: Annotated[bool, typer.Option("--counters-only", help="No timing: seconds, on any machine.")] = False,
     against: Annotated[Path | None, typer.Option(metavar="FILE", help="Counters saved before stand for base.")] = None,
@@ -262,7 +266,8 @@ def gate(
     json: Json = False,
 ) -> None:
     """Judge whether head is slower than base: counters exactly, times by a paired test with a known error rate."""
-    from bench.commands.gate import GateOptions, run_gate
+    from bench.commands.gate import run_gate
+    from bench.commands.gate_options import GateOptions
 
     options = GateOptions(
         suite=suite or [],
@@ -287,8 +292,24 @@ def gate(
         markdown=markdown,
         as_json=json,
         argv=tuple(sys.argv[1:]),
+        runner=runner,
+        pytest_args=pytest_args,
     )
     raise typer.Exit(run_gate(options))
+
+
+@app.command()
+def export(
+    run: Run,
+    to: Annotated[str, typer.Option("--to", help="csv, parquet, pytest-benchmark, asv or google-benchmark.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="The file (asv: folder); in the run folder by default.")
+    ] = None,
+) -> None:
+    """A sweep run in another tool's format."""
+    from bench.commands.export import export_run
+
+    export_run(run, to, out)
 
 
 app.add_typer(baseline_app, name="baseline", help="Stored baselines of this machine, for gate --baseline NAME RUN.")
@@ -296,7 +317,7 @@ app.add_typer(baseline_app, name="baseline", help="Stored baselines of this mach
 
 @app.command()
 def compare(base: Run, head: Run, json: Json = False) -> None:
-    """Two sweep runs of one machine, case by case. Advisory: one process per case and side; gate decides."""
+    """Two sweep runs or pytest-benchmark files of one machine, case by case. Advisory: one process a side."""
     from bench.commands.compare import compare_runs
 
     raise typer.Exit(compare_runs(base, head, as_json=json))

@@ -183,7 +183,8 @@ class InputStats(msgspec.Struct, frozen=True, kw_only=True):
     """What the inputs of a case really were, against the asked law.
 
     unique_frac = distinct rows / lookups of one batch; rotation_unique_bytes = bytes of distinct rows over all
-    `num_batches`; residency compares that with the last-level cache. index_ks and length_ks are Kolmogorov-Smirnov
+    `num_batches`; residency compares that with the last-level cache, as reported (llc_bytes) and as the measured curve
+    of reads has it (measured_llc_bytes, 0 where not known). index_ks and length_ks are Kolmogorov-Smirnov
     distances from the asked laws, of the table that is farthest for its number of draws: index_ks_lookups lookups
     (evenly spaced, where a table has more) and length_ks_bags bags. About 1/sqrt(n) where n draws follow the law; None
     where no table has independent draws of a law. replay is None where lookups were drawn.
@@ -198,6 +199,7 @@ class InputStats(msgspec.Struct, frozen=True, kw_only=True):
     top_1pct_mass: float
     rotation_unique_bytes: int
     llc_bytes: int
+    measured_llc_bytes: int = 0
     residency: Literal["dram", "mixed", "cache", "unknown"]
     index_ks: float | None = None
     index_ks_lookups: int = 0

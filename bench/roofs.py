@@ -16,6 +16,10 @@ ROOF_TOLERANCE = 1.1
 Bound = Literal["gather", "stream", "compute"]
 
 
+FRESH_FRAC = 0.9
+"""Batches whose distinct rows add up to this share of all rows they touch have next to none in common."""
+
+
 class StageRoof(NamedTuple):
     """Least seconds a stage can take on this machine's measured ceilings, and the ceiling that sets it."""
 
@@ -37,7 +41,7 @@ def stage_roof(record: Record, stage: str, work: StageWork, ceilings: Ceilings) 
     assert record.work is not None
     gathers = stage == "embedding" and record.work.row_bytes > 0 and bool(ceilings.gather)
     if gathers:
-        rate = _gather_rate(ceilings, record.work.row_bytes, work.working_set_bytes)
+        rate = _gather_rate(ceilings, record.work.row_bytes, gathered_bytes(record, work))
     else:
         rate = stream_roof(ceilings, work.working_set_bytes)
     moving_s = work.bytes_compulsory / rate if rate else 0.0
@@ -45,6 +49,29 @@ def stage_roof(record: Record, stage: str, work: StageWork, ceilings: Ceilings) 
     if computing_s > moving_s:
         return StageRoof(computing_s, "compute")
     return StageRoof(moving_s, "gather" if gathers else "stream")
+
+
+def gathered_bytes(record: Record, work: StageWork) -> int:
+    """Working set of the gather ceiling that the embedding of this case is held to.
+
+    Usually the rows that the rotation touches: what a step meets again is found in a cache as often as in a random
+    gather over so many bytes. Where nearly every row of a step was last touched more than two last-level caches ago, or
+    the caches are emptied before each step, none is found there, and the ceiling is that of a gather over the whole
+    tables, or four last-level caches where they are smaller.
+    """
+    inputs, model = record.inputs, record.case.model
+    if inputs is None or model is None or not (record.case.cache_mode == "cold" or _never_met_again(record)):
+        return work.working_set_bytes
+    return max(work.working_set_bytes, model.table_bytes, 4 * inputs.llc_bytes)
+
+
+def _never_met_again(record: Record) -> bool:
+    """Whether the batches of a rotation beyond the last-level cache have few rows in common."""
+    inputs, work = record.inputs, record.work
+    if inputs is None or work is None or inputs.residency != "dram":
+        return False
+    apart = inputs.num_batches * inputs.unique_rows_per_step * work.row_bytes
+    return inputs.rotation_unique_bytes >= FRESH_FRAC * apart
 
 
 def _product_dtype(record: Record) -> str:
@@ -91,4 +118,4 @@ def gather_roof_bytes_per_s(record: Record, machine: Machine) -> float | None:
     stage = record.work.stages.get("embedding") if record.work else None
     if ceilings is None or not ceilings.gather or stage is None or record.work is None or not record.work.row_bytes:
         return None
-    return _gather_rate(ceilings, record.work.row_bytes, stage.working_set_bytes) or None
+    return _gather_rate(ceilings, record.work.row_bytes, gathered_bytes(record, stage)) or None

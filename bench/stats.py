@@ -19,6 +19,7 @@ FEWEST = 6
 """Values from which on smallest to largest hold the median with 95 %."""
 MAX_DIGITS = 4
 OUTLIERS_FRAC = 0.05
+OUTLIER_MIN_DISTANCE_FRAC = 0.05
 BIMODAL_MIN_VALUES = 12
 BIMODAL_MIN_SIDE_FRAC = 0.2
 BIMODAL_MIN_GAP_FRAC = 0.6
@@ -163,9 +164,14 @@ def outlier_frac(values: Sequence[float]) -> float:
 
 
 def has_outliers(values: Sequence[float]) -> bool:
-    """Whether more than one value in twenty, and more than one at all, lies far outside the quartiles."""
-    far = outlier_frac(values)
-    return far > OUTLIERS_FRAC and far * len(values) > 1.5
+    """Whether more than one value in twenty, and more than one at all, lies far outside the quartiles.
+
+    Values within 5 % of the median are none, however close together the quartiles lie.
+    """
+    low, high, middle = quantile(values, 0.25), quantile(values, 0.75), median(values)
+    reach = max(3 * (high - low), OUTLIER_MIN_DISTANCE_FRAC * abs(middle))
+    far = sum(v < low - reach or v > high + reach for v in values)
+    return far > 1 and far > OUTLIERS_FRAC * len(values)
 
 
 def is_bimodal(values: Sequence[float]) -> bool:

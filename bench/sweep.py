@@ -25,6 +25,7 @@ from bench.running.request import Request
 from bench.running.scratch import remove_leftovers, scratch
 from bench.running.watching import Watch, other_load_cpus
 from bench.study.spec import Quality
+from profiles.boundary import cache_boundary_bytes
 from profiles.machine import Machine
 
 ROOT = Path(__file__).parent.parent
@@ -209,6 +210,7 @@ class Runner:
             case=case,
             limits=self._manifest.limits,
             llc_bytes=llc_bytes,
+            measured_llc_bytes=_measured_llc_bytes(self._manifest.machine, case),
             trace_path=str(trace),
             scratch=scratch,
         )
@@ -231,6 +233,13 @@ class Runner:
             commit=self._manifest.commit,
             **parts,
         )
+
+
+def _measured_llc_bytes(machine: Machine, case: Case) -> int:
+    """Where reads of the memory that holds the tables slow down; 0 where no curve was measured or it has no edge."""
+    where = "cpu" if case.placement == "host" else case.device
+    ceilings = machine.ceilings.get(where) or machine.ceilings.get(f"{where}:0")
+    return (cache_boundary_bytes(ceilings.stream_read_curve) or 0) if ceilings else 0
 
 
 def _with_load(measurement: Measurement, channels: tuple[Channel, ...], cpus: int) -> Measurement:

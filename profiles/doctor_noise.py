@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 
 from profiles.allocator import find_library, missing_library
 from profiles.finding import Finding
 from profiles.machine import Machine
 from profiles.probes import load, power
 from profiles.probes.cgroup import read_throttled_s
-from profiles.probes.files import read_text
 from profiles.samplers.host import read_thermal_throttles
 from profiles.samplers.memory_traffic import MemoryTrafficSampler
 
 LOOKING_S = 0.5
 STOLEN_FRAC, BUSY_FRAC = 0.01, 0.1
-SMT = Path("/sys/devices/system/cpu/smt/active")
 
 
 def noise_findings(machine: Machine) -> tuple[Finding, ...]:
@@ -29,7 +26,7 @@ def noise_findings(machine: Machine) -> tuple[Finding, ...]:
     waited_s = (read_throttled_s() or 0.0) - (throttled_s or 0.0)
     return (
         turbo_finding(power.read_turbo()),
-        smt_finding(read_text(SMT)),
+        smt_finding(power.read_smt()),
         numa_finding(machine.cpu.numa_nodes),
         steal_finding(stolen, machine.cpu.hypervisor),
         load_finding(watch.other_frac(), machine.cpu.logical_cpus),
@@ -53,11 +50,12 @@ def turbo_finding(turbo: bool | None) -> Finding:
     )
 
 
-def smt_finding(active: str | None) -> Finding:
+def smt_finding(active: bool | None) -> Finding:
     """Simultaneous multithreading: two threads that share a core slow each other down."""
-    if active is None or active.strip() != "1":
-        found = "no two of the visible CPUs share a core" if active else "whether CPUs share a core cannot be seen here"
-        return Finding(topic="smt", level="ok" if active else "warn", found=found)
+    if active is None:
+        return Finding(topic="smt", level="warn", found="whether CPUs share a core cannot be seen here")
+    if not active:
+        return Finding(topic="smt", level="ok", found="no two of the visible CPUs share a core")
     return Finding(
         topic="smt",
         level="warn",

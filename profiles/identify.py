@@ -100,4 +100,10 @@ def _soft(
 
 def _volatile(info: cpu.CpuInfo, seen: Conditions) -> dict[str, Any]:
     """Facts of the moment, noted and never compared."""
-    return {"hostname": platform.node(), "mhz": info.mhz, "load1": seen.load1, "steal_frac": seen.steal_frac}
+    return {
+        "hostname": platform.node(),
+        "smt": power.read_smt(),
+        "mhz": info.mhz,
+        "load1": seen.load1,
+        "steal_frac": seen.steal_frac,
+    }

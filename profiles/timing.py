@@ -55,7 +55,7 @@ class Cell:
         return max((max(r) for r in self.rates.values()), default=0.0)
 
     def likely_rate(self, kernel: Kernel) -> float:
-        """What this kernel may be expected to reach: what its family did, else the best of the cell; 0 where unknown."""
+        """What this kernel may reach: what its family did, else the best of the cell; 0 where nothing is known."""
         own = [max(self.rates[k.name]) for k in self.kernels if k.family == kernel.family and k.name in self.rates]
         return max(own, default=0.0) or self.best_rate()
 

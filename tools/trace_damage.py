@@ -25,6 +25,7 @@ from unittest.mock import patch
 SHARED = Path(__file__).parent.parent.parent / "shared/traces/open"
 DEFAULT = ("amd_mi250_minitoy", "tb_gpu_metrics_V100", "triton_single_kernel_A100")
 PAGE_EVERY = 20
+TELL_EVERY = 1000
 LONGEST_MESSAGE = 500
 WORDS = (
     b"NaN",
@@ -135,6 +136,8 @@ def run(traces: Sequence[Path], count: int, seed: int, keep: Path) -> int:
                 keep.mkdir(parents=True, exist_ok=True)
                 (keep / f"{seed}-{number}.json").write_bytes(path.read_bytes())
                 print(f"{traces[which].name}, seed {seed}-{number}: {fault}", flush=True)
+            if (number + 1) % TELL_EVERY == 0:
+                print(f"{number + 1} of {count} damaged files, {faults} wrong answers", flush=True)
     for trace, told in zip(traces, answers, strict=True):
         print(f"{trace.name}: " + ", ".join(f"{told[word]} {word}" for word in sorted(told)))
     return faults

@@ -1,4 +1,4 @@
-"""The compare verb: two sweep runs side by side."""
+"""The compare verb: two runs side by side, sweep runs or files of pytest-benchmark."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ import msgspec
 from bench import store
 from bench.commands.output import print_json, print_table
 from bench.errors import Exit
-from bench.gate.advisory import ADVICE, agreement, compare
+from bench.gate.advisory import ADVICE, Timed, agreement, compare, timed
 from bench.gate.render.words import percent, time_cell
+from bench.pytesting.read import read_benchmarks
 
 
 def compare_runs(base: Path, head: Path, *, as_json: bool) -> int:
     """Print the comparison; 4 where no case could be compared, else 0. Never a verdict."""
-    for run in (base, head):
-        store.read_manifest(run)
-    found = compare(store.read_records(base), store.read_records(head))
+    found = compare(_read(base), _read(head))
     agreed = agreement(found)
     if as_json:
         told = {"agree": agreed.agree, "compared": agreed.compared}
@@ -36,3 +35,11 @@ def compare_runs(base: Path, head: Path, *, as_json: bool) -> int:
         print_table(f"{base} against {head}", ["case", "base", "head", "change", ""], rows, right=[1, 2, 3])
         print(f"{agreed.words}.\n{ADVICE[0].upper()}{ADVICE[1:]}.")
     return Exit.OK if any(c.change_frac is not None for c in found) else Exit.NOT_COMPARABLE
+
+
+def _read(run: Path) -> list[Timed]:
+    """A run folder, or a file that pytest-benchmark wrote."""
+    if run.suffix == ".json" and not run.is_dir():
+        return read_benchmarks(run)
+    store.read_manifest(run)
+    return timed(store.read_records(run))

@@ -11,61 +11,33 @@ import msgspec
 
 from bench import store
 from bench.commands.gate_baseline import gate_baseline
+from bench.commands.gate_options import GateOptions, budget_s, check_flags, preset_of_flags
 from bench.commands.gate_plan import print_plan
 from bench.commands.gate_setup import (
-    make_manifest,
     make_places,
-    preset_changes,
     require_same,
     side_checkout,
     skip_reasons,
 )
+from bench.commands.gate_suite import gate_manifest, read_suite
 from bench.commands.gate_tell import say_written, tell
 from bench.commands.output import stderr
-from bench.commands.sweep import duration_s, require_writable
+from bench.commands.sweep import require_writable
 from bench.errors import Exit, UsageError
-from bench.gate import counters, presets
+from bench.gate import counters
 from bench.gate.conclude import conclude
 from bench.gate.ledger import Ledger
 from bench.gate.log import MANIFEST, Counted, GateManifest, SideName, read_lines, read_manifest
 from bench.gate.progress import Progress
+from bench.gate.pytest_run import PytestRun
 from bench.gate.revisions import WORKING_TREE, Revision, checkouts, repository, resolve
 from bench.gate.run import GateRun
 from bench.gate.sample_size import require_resolution
 from bench.gate.schedule import next_plan
 from bench.gate.side import SideLostError
-from bench.gate.suite import Place, SuiteCase, suite_cases
+from bench.gate.suite import Place
 from bench.machine_lock import machine_lock
-from bench.records import Case
 from profiles.atomic_file import write_atomically
-from profiles.machine import Machine
-
-
-class GateOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """The flags of `gate`."""
-
-    suite: list[str]
-    base: str | None
-    head: str
-    base_python: str | None
-    head_python: str | None
-    preset: str
-    settings: list[str]
-    seed: int | None
-    budget: str | None
-    plan: bool
-    counters_only: bool
-    against: Path | None
-    save: Path | None
-    out: Path
-    resume: Path | None
-    baseline: str | None
-    baselines: Path
-    strict: bool
-    junit: Path | None
-    markdown: Path | None
-    as_json: bool
-    argv: tuple[str, ...]
 
 
 def run_gate(options: GateOptions) -> int:
@@ -74,31 +46,32 @@ def run_gate(options: GateOptions) -> int:
         return _resume(options, options.resume)
     if options.baseline is not None:
         return _against_baseline(options, options.baseline)
-    _check_flags(options)
+    check_flags(options)
     folder = Path.cwd()
     root = repository(folder)
     base, head = _revisions(options, root)
-    preset = _preset(options)
+    preset = preset_of_flags(options)
     with checkouts(root, base, head) as (base_root, head_root):
         places = make_places(root, folder, base_root, head_root)
-        cases, base_lines = _cases(options, places)
+        suite = read_suite(options, places, root, {"base": base or head, "head": head})
+        cases = suite.cases
         if not options.counters_only:
             require_resolution(preset, max(sum(c.same for c in cases), 1))
         from profiles.identify import identify
 
         machine = identify()
-        skipped = skip_reasons(cases, machine)
+        skipped = {} if options.runner == "pytest" else skip_reasons(cases, machine)
         if options.plan:
-            print_plan(cases, skipped, preset, _budget_s(options), as_json=options.as_json)
+            print_plan(cases, skipped, preset, budget_s(options), as_json=options.as_json)
             return Exit.OK
         require_writable(options.out)
-        manifest = _manifest(options, root, folder, (base or head, head), cases, preset, machine)
+        manifest = gate_manifest(options, root, folder, (base or head, head), suite, preset, machine)
         with machine_lock():
             run_dir = store.new_run_dir(options.out, "gate")
             # Ignored by git: a run inside the repository must not count as a change of the working tree.
             write_atomically(run_dir / ".gitignore", b"*\n")
             write_atomically(run_dir / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest), indent=1))
-            return _run(options, run_dir, manifest, places, skipped, base_lines)
+            return _run(options, run_dir, manifest, places, skipped, suite.base_lines)
 
 
 def _against_baseline(options: GateOptions, name: str) -> int:
@@ -108,7 +81,7 @@ def _against_baseline(options: GateOptions, name: str) -> int:
         name,
         [Path(s) for s in options.suite],
         options.baselines,
-        _preset(options),
+        preset_of_flags(options),
         strict=options.strict,
         as_json=options.as_json,
         junit=options.junit,
@@ -117,64 +90,14 @@ def _against_baseline(options: GateOptions, name: str) -> int:
     )
 
 
-def _check_flags(options: GateOptions) -> None:
-    if not options.suite:
-        raise UsageError("gate needs a SUITE: a sweep's name or file, or path.py:function (several may be given)")
-    for name, value in (("--against", options.against), ("--save", options.save)):
-        if value is not None and not options.counters_only:
-            raise UsageError(f"{name} is about counters; add --counters-only")
-    alone = options.against is not None or options.save is not None
-    if alone and options.base:
-        raise UsageError("--against and --save look at the head alone; leave --base out")
-    if not alone and not (options.base or options.base_python or options.head_python):
-        raise UsageError("gate compares two sides: give --base REV (and --head REV, . by default), or two interpreters")
-
-
 def _revisions(options: GateOptions, root: Path) -> tuple[Revision | None, Revision]:
     head = resolve(root, options.head, options.head_python or sys.executable)
+    if options.head != WORKING_TREE and resolve(root, WORKING_TREE, sys.executable).changes:
+        told = f"the working tree has changes that are not in {head.label}: they are not judged; --head . judges them"
+        stderr().print(told, markup=False, soft_wrap=True)
     if options.against is not None or options.save is not None:
         return None, head
     return resolve(root, options.base or WORKING_TREE, options.base_python or sys.executable), head
-
-
-def _preset(options: GateOptions) -> presets.Preset:
-    return presets.changed(presets.load(options.preset), preset_changes(options.settings))
-
-
-def _budget_s(options: GateOptions) -> float | None:
-    return duration_s(options.budget) if options.budget else None
-
-
-def _cases(options: GateOptions, places: Mapping[SideName, Place]) -> tuple[tuple[SuiteCase, ...], tuple[Counted, ...]]:
-    """The suite's cases, and base's counters where a file stands for it."""
-    cases = suite_cases(options.suite, places.get("base"), places["head"])
-    if options.against is None:
-        return cases, ()
-    stored = counters.read(options.against)
-    known = {c.name for c in cases}
-    ours = [msgspec.structs.replace(c, base=c.head if c.name in stored.cases else None) for c in cases]
-    gone = [SuiteCase(name=n, base=Case(code=n), head=None) for n in stored.cases if n not in known]
-    return (*ours, *gone), counters.as_base(stored)
-
-
-def _manifest(
-    options: GateOptions,
-    root: Path,
-    folder: Path,
-    revisions: tuple[Revision, Revision],
-    cases: tuple[SuiteCase, ...],
-    preset: presets.Preset,
-    machine: Machine,
-) -> GateManifest:
-    made = make_manifest(
-        root, folder, revisions, cases, preset, machine, suite=options.suite, seed=options.seed, argv=options.argv
-    )
-    return msgspec.structs.replace(
-        made,
-        budget_s=_budget_s(options),
-        counters_only=options.counters_only,
-        against=None if options.against is None else str(options.against),
-    )
 
 
 def _run(
@@ -188,7 +111,11 @@ def _run(
     sides = {name: side_checkout(name, place, manifest) for name, place in places.items()}
     try:
         with Progress(stderr(), manifest) as watching:
-            lines = GateRun(run_dir, manifest, sides, skipped, watching, base_lines).run()
+            if manifest.runner == "pytest":
+                gate_run: GateRun = PytestRun(run_dir, manifest, sides, watching, base_lines)
+            else:
+                gate_run = GateRun(run_dir, manifest, sides, skipped, watching, base_lines)
+            lines = gate_run.run()
     except KeyboardInterrupt:
         told = f"\nstopped; whole epochs are kept. Go on with: dlrm-bench gate --resume {run_dir}"
         stderr().print(told, markup=False, soft_wrap=True)
@@ -231,4 +158,5 @@ def _resume(options: GateOptions, run_dir: Path) -> int:
     with checkouts(root, base, manifest.head) as (base_root, head_root), machine_lock():
         places = make_places(root, Path(manifest.folder), base_root, head_root)
         stored = counters.as_base(counters.read(Path(manifest.against))) if manifest.against else ()
-        return _run(options, run_dir, manifest, places, skip_reasons(manifest.cases, machine), stored)
+        skipped = {} if manifest.runner == "pytest" else skip_reasons(manifest.cases, machine)
+        return _run(options, run_dir, manifest, places, skipped, stored)

@@ -12,7 +12,7 @@ from bench.gate import presets
 from bench.gate.log import SCHEMA_VERSION, GateManifest, SideName
 from bench.gate.revisions import WORKING_TREE, Revision, resolve
 from bench.gate.side import Checkout
-from bench.gate.suite import Place, SuiteCase
+from bench.gate.suite import Place, SuiteCase, not_gated
 from bench.records import Case
 from bench.sweep import now
 from bench.sweep_spec import parse_flag
@@ -47,11 +47,9 @@ def skip_reasons(cases: Sequence[SuiteCase], machine: Machine) -> dict[str, str]
     around = surroundings(machine)
 
     def reason(case: Case) -> str | None:
-        unavailable = around.unavailable(case)
+        unavailable = around.unavailable(case) or not_gated(case)
         if unavailable:
             return unavailable
-        if case.cache_mode == "cold" or case.allocator != "pinned":
-            return "the gate pins the allocator and does not flush caches: cache_mode rotated or hot, allocator pinned"
         needed = 2 * sum(around.memory_needed(case).values())
         usable = MEMORY_SHARE * around.memory_available_bytes
         return (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,9 +13,9 @@ from bench import metrics, store
 from bench.commands.inspect_page import write_pages
 from bench.commands.output import print_json, print_table, stderr
 from bench.errors import UsageError
+from bench.exporting.as_csv import write_rows
 from bench.records import Manifest, Record
 from bench.run import Run
-from bench.terminal import printable
 
 
 def show_run(run_dir: Path, *, as_json: bool, as_csv: bool) -> None:
@@ -27,7 +26,7 @@ def show_run(run_dir: Path, *, as_json: bool, as_csv: bool) -> None:
     if as_json:
         print_json([row | _told(record, records, manifest) for row, record in zip(rows, records, strict=True)])
     elif as_csv:
-        _print_csv(rows)
+        write_rows(rows, sys.stdout)
     else:
         _print_rows(manifest, records, rows)
 
@@ -46,20 +45,10 @@ def _told(record: Record, records: Sequence[Record], manifest: Manifest) -> dict
     }
 
 
-def _print_csv(rows: Sequence[dict[str, Any]]) -> None:
-    names = [m.name for m in metrics.METRICS]
-    out = csv.writer(sys.stdout)
-    out.writerow(["key", "status", "reason", *names])
-    for row in rows:
-        values = [row["metrics"].get(name) for name in names]
-        cells = [" ".join(map(repr, v)) if isinstance(v, (list, tuple)) else v for v in values]
-        reason = printable(row["outcome"].get("reason") or "")
-        out.writerow([printable(row["key"]), row["outcome"]["status"], reason, *cells])
-
-
 def _print_rows(manifest: Manifest, records: Sequence[Record], rows: Sequence[dict[str, Any]]) -> None:
     from bench.reporting.case_trust import trust
     from bench.reporting.cases import format_metric
+    from bench.reporting.quality_line import quality_line
 
     shown = ("step_s_p50", "samples_per_s", "compulsory_bytes_per_s", "fraction_of_roof", "peak_rss_bytes")
     cells = []
@@ -72,6 +61,7 @@ def _print_rows(manifest: Manifest, records: Sequence[Record], rows: Sequence[di
         cells.append([row["key"], outcome["status"], *values, trusted.level if trusted else ""])
     columns = ["case", "outcome", "step", "samples/s", "compulsory", "of roof", "peak RSS", "trust"]
     print_table(f"{manifest.name} {manifest.created_at}", columns, cells, right=range(2, 7))
+    print(f"conditions: {quality_line(records, manifest.machine)}")
     print("compulsory bytes and roof are modelled, all else is measured; what stands against a case: --json")
 
 

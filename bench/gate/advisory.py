@@ -1,7 +1,8 @@
-"""Two sweep runs case by case. One process per case and side: what differs may be the process. Pure, advisory."""
+"""Two runs case by case. One process per case and side: what differs may be the process. Pure, advisory."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import NamedTuple
@@ -30,10 +31,29 @@ class Compared(msgspec.Struct, frozen=True, kw_only=True):
     high_frac: float | None = None
 
 
-def compare(base: Sequence[Record], head: Sequence[Record]) -> tuple[Compared, ...]:
+class Timed(msgspec.Struct, frozen=True, kw_only=True):
+    """One case of one run, from wherever: seconds per step of each repeat, or the problem why there are none."""
+
+    case: str
+    machine: str
+    times_s: tuple[float, ...] = ()
+    problem: str | None = None
+
+
+def timed(records: Sequence[Record]) -> list[Timed]:
+    """A sweep run's records."""
+    return [
+        Timed(case=r.key, machine=r.machine, times_s=r.measurement.times_s)
+        if r.outcome.status == "ok" and r.measurement is not None
+        else Timed(case=r.key, machine=r.machine, problem=str(r.outcome.reason))
+        for r in records
+    ]
+
+
+def compare(base: Sequence[Timed], head: Sequence[Timed]) -> tuple[Compared, ...]:
     """Every case of either run, in head's order, base's own last."""
-    theirs, ours = {r.key: r for r in base}, {r.key: r for r in head}
-    return tuple(_compare(key, theirs, ours) for key in dict.fromkeys((*ours, *theirs)))
+    theirs, ours = {t.case: t for t in base}, {t.case: t for t in head}
+    return tuple(_compare(name, theirs, ours) for name in dict.fromkeys((*ours, *theirs)))
 
 
 class Agreement(NamedTuple):
@@ -58,29 +78,38 @@ def agreement(found: Sequence[Compared]) -> Agreement:
     return Agreement(sum(c.low_frac <= 0 <= c.high_frac for c in known), len(known))  # type: ignore[operator]
 
 
-def _compare(key: str, base: Mapping[str, Record], head: Mapping[str, Record]) -> Compared:
-    for run, name in ((base, "base"), (head, "head")):
-        if key not in run:
-            return Compared(case=key, reason=Reason("one_sided", f"{name} does not have it"))
-    old, new = base[key], head[key]
-    for record, name in ((old, "base"), (new, "head")):
-        if record.outcome.status != "ok" or record.measurement is None:
-            return Compared(case=key, reason=Reason("no_result", f"{name}: {record.outcome.reason}"))
+def _compare(name: str, base: Mapping[str, Timed], head: Mapping[str, Timed]) -> Compared:
+    for run, side in ((base, "base"), (head, "head")):
+        if name not in run:
+            return Compared(case=name, reason=Reason("one_sided", f"{side} does not have it"))
+    old, new = base[name], head[name]
+    for found, side in ((old, "base"), (new, "head")):
+        problem = found.problem or (None if usable(found.times_s) else "its times are not positive numbers")
+        if problem:
+            return Compared(case=name, reason=Reason("no_result", f"{side}: {problem}"))
     if old.machine != new.machine:
-        return Compared(case=key, reason=Reason("machine", "the runs are of different machines or software"))
-    return _measured(key, old, new)
+        return Compared(case=name, reason=Reason("machine", "the runs are of different machines or software"))
+    return _measured(name, old.times_s, new.times_s)
 
 
-def _measured(key: str, old: Record, new: Record) -> Compared:
-    if old.measurement is None or new.measurement is None:
-        raise ValueError("both records need a measurement")
-    ratio = ratio_of_medians(new.measurement.times_s, old.measurement.times_s)
+def usable(times_s: Sequence[float]) -> bool:
+    """Whether there are times, and all are positive numbers."""
+    return bool(times_s) and all(math.isfinite(t) and t > 0 for t in times_s)
+
+
+def _measured(name: str, old: Sequence[float], new: Sequence[float]) -> Compared:
+    if min(len(old), len(new)) < 2:
+        told = "one figure on a side: nothing bounds the change"
+        change = median(new) / median(old) - 1
+        reason = Reason("compared", told)
+        return Compared(case=name, reason=reason, base_step_s=median(old), head_step_s=median(new), change_frac=change)
+    ratio = ratio_of_medians(new, old)
     differs = "differs within these two processes" if ratio.excludes_one else "no difference beyond the repeats"
     return Compared(
-        case=key,
+        case=name,
         reason=Reason("compared", differs),
-        base_step_s=median(old.measurement.times_s),
-        head_step_s=median(new.measurement.times_s),
+        base_step_s=median(old),
+        head_step_s=median(new),
         change_frac=ratio.value - 1,
         low_frac=ratio.low - 1,
         high_frac=ratio.high - 1,

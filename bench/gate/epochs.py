@@ -196,7 +196,7 @@ def _block_pairs(plan: EpochPlan, both: Both, job: Job, step_s: float, inject_fr
     steal: list[float] = []
     throttled: list[float] = []
     for number, head_first in enumerate(order):
-        with _watched(steal, throttled):
+        with watched(steal, throttled):
             pair: tuple[SideName, SideName] = ("head", "base") if head_first else ("base", "head")
             for side in pair:
                 answer = both.ask(
@@ -227,7 +227,7 @@ def _block_pairs(plan: EpochPlan, both: Both, job: Job, step_s: float, inject_fr
 
 
 @contextlib.contextmanager
-def _watched(steal: list[float], throttled: list[float]) -> Iterator[None]:
+def watched(steal: list[float], throttled: list[float]) -> Iterator[None]:
     """Notes what the machine took away meanwhile: the share of stolen time, seconds of quota throttling."""
     before, waited = read_stat(), read_throttled_s() or 0.0
     yield

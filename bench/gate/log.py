@@ -22,10 +22,17 @@ MANIFEST, LINES, LOCK = "run.json", "gate.jsonl", ".lock"
 SideName = Literal["base", "head"]
 
 
+class MarkerAsk(msgspec.Struct, frozen=True, kw_only=True):
+    """What a pytest test's marker asks of the gate: the slow-down to find."""
+
+    tolerance_frac: float | None = None
+
+
 class GateManifest(msgspec.Struct, frozen=True, kw_only=True):
     """run.json of a gate run. `folder`: where in the repository the command was given.
 
-    `against`: the file of counters that stands for base, in a run of counters only.
+    `against`: the file of counters that stands for base, in a run of counters only. `runner` pytest: an epoch is one
+    pytest process per side with pytest_args; `tests`: what markers ask.
     """
 
     schema_version: int
@@ -47,6 +54,9 @@ class GateManifest(msgspec.Struct, frozen=True, kw_only=True):
     version: str
     counters_only: bool = False
     against: str | None = None
+    runner: Literal["steps", "pytest"] = "steps"
+    pytest_args: tuple[str, ...] = ()
+    tests: dict[str, MarkerAsk] = {}
     notes: tuple[str, ...] = ()
 
 

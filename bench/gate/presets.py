@@ -61,6 +61,14 @@ def for_device(preset: Preset, device: str) -> Preset:
     )
 
 
+def with_target(preset: Preset, target_frac: float | None) -> Preset:
+    """The preset with another target, None: as it is. The minimum effect stays below it, at half where need be."""
+    if target_frac is None:
+        return preset
+    least = min(preset.min_effect_frac, target_frac / 2)
+    return msgspec.structs.replace(preset, target_frac=target_frac, min_effect_frac=least)
+
+
 def changed(preset: Preset, changes: dict[str, object]) -> Preset:
     """The preset with fields replaced. Raises SpecError for what no decision could use."""
     try:

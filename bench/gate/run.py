@@ -78,10 +78,10 @@ class GateRun:
 
     def _count(self, emit: Any) -> None:
         began = time.perf_counter()
-        self._observer.counting(len(self._jobs))
+        self._observer.counting(len(self._manifest.cases))
         for line in self._base_lines:
             emit(line)
-        count_all(self._checkouts, list(self._jobs.values()), self._logs, emit)
+        self._count_cases(emit)
         emit(Ended(epoch=0, elapsed_s=time.perf_counter() - began))
 
     def _time_one(self, ledger: Ledger, emit: Any) -> bool:
@@ -95,10 +95,18 @@ class GateRun:
         began = time.perf_counter()
         self._observer.epoch(plan, ledger)
         emit(Began(plan=plan))
-        jobs = self._jobs | self._controls
-        run_epoch(plan, self._checkouts, jobs, self._logs, emit, inject_frac=self._inject_frac)
+        self._run_epoch(plan, emit)
         emit(Ended(epoch=plan.epoch, elapsed_s=time.perf_counter() - began))
         return True
+
+    def _count_cases(self, emit: Any) -> None:
+        """Every case once on every side."""
+        count_all(self._checkouts, list(self._jobs.values()), self._logs, emit)
+
+    def _run_epoch(self, plan: EpochPlan, emit: Any) -> None:
+        """One difference for every case of the plan."""
+        jobs = self._jobs | self._controls
+        run_epoch(plan, self._checkouts, jobs, self._logs, emit, inject_frac=self._inject_frac)
 
 
 def job(

@@ -9,7 +9,7 @@ from bench.gate import sample_size
 from bench.gate.decide import flagged
 from bench.gate.ledger import CONTROLS, Ledger
 from bench.gate.log import EpochPlan, GateManifest
-from bench.gate.presets import Preset, for_device
+from bench.gate.presets import Preset, for_device, with_target
 
 MAX_PADDING_BYTES = 4096
 STAGE1_BUDGET_FRAC = 0.6
@@ -27,9 +27,11 @@ def timed_cases(manifest: GateManifest, ledger: Ledger) -> tuple[str, ...]:
 
 
 def preset_of(manifest: GateManifest, case: str) -> Preset:
-    """The preset as it stands for the case's device."""
+    """The preset as it stands for the case's device, or for the tolerance that its test asks for."""
     device = next((c.head.device for c in manifest.cases if c.name == case and c.head is not None), "cpu")
-    return for_device(manifest.preset, device)
+    ask = manifest.tests.get(case)
+    tolerance = ask.tolerance_frac if ask is not None else None
+    return with_target(for_device(manifest.preset, device), tolerance)
 
 
 def next_plan(manifest: GateManifest, ledger: Ledger) -> EpochPlan | None:

@@ -12,6 +12,11 @@ from bench.records import Case
 from bench.sweep_spec import SWEEPS, Grid, Scalar, Sweep, load_sweep, make_case, parse_sweep
 from workloads.spec import SpecError
 
+HONOURED = frozenset(
+    ("model", "code", "batch_size", "backend", "device", "dtype", "phase", "optimizer", "num_threads", "seed")
+) | {"cache_mode"}
+"""Fields of a Case that the gate's sides are told; any other must be what it is by default."""
+
 
 class SuiteCase(msgspec.Struct, frozen=True, kw_only=True):
     """One case by name: what base and head make of it; None where a side's sweep file has no such case.
@@ -34,6 +39,18 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
 
     root: Path
     folder: Path
+
+
+def not_gated(case: Case) -> str | None:
+    """Why neither the gate nor the fixture can run such a case: what would silently be run otherwise is refused."""
+    if case.cache_mode == "cold":
+        return "the gate does not flush caches: cache_mode rotated or hot"
+    usual = Case()
+    others = [f for f in Case.__struct_fields__ if f not in HONOURED and getattr(case, f) != getattr(usual, f)]
+    if others:
+        named = ", ".join(f"{f} {getattr(case, f)!r}" for f in others)
+        return f"the gate runs every case with the usual {', '.join(others)}, not with {named}; gate a step of your own"
+    return None
 
 
 def suite_cases(suite: Sequence[str], base: Place | None, head: Place) -> tuple[SuiteCase, ...]:

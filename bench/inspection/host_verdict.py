@@ -60,17 +60,16 @@ def host_verdict(seen: HostSeen, components: Sequence[ComponentTimes], allocator
     return Verdict(kind=kind, evidence=evidence, advice=f"{advice} {at_most(min(gain, 1.0))}")
 
 
-def _uneven_case(allocator: str) -> tuple[str, str]:
-    """(kind, advice) where calls of one operator take very different times."""
+def _uneven_case(allocator: str) -> str:
+    """Advice where calls of one operator take very different times; a known allocator rules a cause out."""
     told = "Calls of one operator with equal shapes take very different times"
+    others = "other load, idle threads, first calls or inputs of unlike locality"
     if allocator in KEEPS_MEMORY:
-        return "uneven", (
-            f"{told}, and the allocator ({allocator}) keeps what is freed, so temporaries are not faulted in again: "
-            "look for other load, idle threads or inputs of unlike locality; with each as fast as its fastest call"
-        )
-    return "allocation-heavy", (
-        f"{told}, as when large temporaries are faulted in again: pin the allocator (docs/method/measuring.md); "
-        "with each as fast as its fastest call"
+        kept = f"and the allocator ({allocator}) keeps what is freed, so temporaries are not faulted in again"
+        return f"{told}, {kept}: look for {others}; with each as fast as its fastest call"
+    return (
+        f"{told}: look for {others}, or temporaries that are faulted in again (count page faults, and compare with "
+        "the allocator pinned: docs/method/measuring.md); with each as fast as its fastest call"
     )
 
 
@@ -89,7 +88,8 @@ def _host_case(shares: Mapping[str, float], dispatch: float, uneven: float, allo
         ),
         (
             uneven >= UNEVEN_FRAC,
-            *_uneven_case(allocator),
+            "uneven",
+            _uneven_case(allocator),
             uneven,
         ),
         (

@@ -68,8 +68,13 @@ def percent(fraction: float) -> str:
     return f"{points:.0f} %" if abs(points) >= 9.95 else f"{points:.1f} %" if abs(points) >= 0.05 else "0 %"
 
 
+TELLING = 10.0
+
+
 def times(ratio: float, low: float, high: float) -> str:
-    """1.42x [1.38, 1.47]."""
+    """1.42x [1.38, 1.47]; of an interval over more than a factor of ten only that it is too wide."""
+    if not 0 < high <= TELLING * low:
+        return f"{short(ratio)}× (too noisy to tell)"
     decimals = 1 if ratio >= 10 else 2
     return f"{ratio:.{decimals}f}× [{low:.{decimals}f}, {high:.{decimals}f}]"
 

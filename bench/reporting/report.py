@@ -14,7 +14,6 @@ from typing import NamedTuple
 
 from bench import metrics, sections
 from bench.records import Manifest, QualityTrial, Record
-from bench.reporting.case_trust import trust, trust_summary
 from bench.reporting.cases import (
     SHOWN,
     CaseRow,
@@ -31,6 +30,7 @@ from bench.reporting.cases import (
 from bench.reporting.format import words
 from bench.reporting.labels import case_name, labels
 from bench.reporting.pictures import draw_pictures, draw_section_pictures
+from bench.reporting.quality_line import quality_line
 from bench.reporting.tables import CeilingRow, ceiling_rows, ceiling_summary, machine_rows
 from bench.reporting.text import render_html, render_markdown
 from bench.reporting.verdict import Sentence, verdict
@@ -120,7 +120,7 @@ def build_report(
         machine=tuple(machine_rows(machine)),
         ceilings=tuple(ceiling_rows(machine)),
         ceiling_summary=ceiling_summary(machine),
-        trust=(*_trust_lines(found, machine), *machine.trust, *flag_notes(found)),
+        trust=(*_quality(found, machine), *machine.trust, *flag_notes(found)),
         columns=columns(),
         rows=tuple(case_row(r, machine, names, traces) for r in found),
         ended=tuple(ended_row(r, names) for r in records if r.outcome.status != "ok"),
@@ -131,9 +131,8 @@ def build_report(
     )
 
 
-def _trust_lines(found: Sequence[Record], machine: Machine) -> list[str]:
-    levels = [t for r in found if (t := trust(r, machine))]
-    return [f"Trust in the cases measured: {trust_summary(levels)}."] if levels else []
+def _quality(found: Sequence[Record], machine: Machine) -> list[str]:
+    return [f"Conditions of this run: {quality_line(found, machine)}."] if found else []
 
 
 def _title(manifest: Manifest, records: Sequence[Record], machine: Machine) -> str:

@@ -30,7 +30,8 @@ def idle_threads(found: Sequence[Record], machine: Machine) -> list[str]:
     parts: list[str] = []
     others: list[str] = []
     for backend in dict.fromkeys(r.case.backend for r in found):
-        own = [r for r in found if r.case.backend == backend and _mostly_embedding(r, machine)]
+        mostly = [r for r in found if r.case.backend == backend and _mostly_embedding(r, machine)]
+        own = [r for r in mostly if used_share(r, machine) is not None]
         shares = [s for r in own if (s := used_share(r, machine)) is not None]
         if not shares:
             continue

@@ -67,10 +67,12 @@ def input_stats(
     *,
     wrapped: bool = False,
     cold: bool = False,
+    measured_llc_bytes: int = 0,
 ) -> InputStats:
     """What the inputs really are; residency compares the bytes they touch with the last-level cache.
 
-    cold: caches are flushed before every step, which begins in memory however little it touches.
+    measured_llc_bytes: where reads really slow down, 0 where that is not known. cold: caches are flushed before every
+    step, which begins in memory however little it touches.
     """
     from workloads.batch import achieved
 
@@ -89,7 +91,8 @@ def input_stats(
         top_1pct_mass=sum(s * a.top1_frac for s, a in zip(share, found, strict=True)),
         rotation_unique_bytes=touched,
         llc_bytes=llc_bytes,
-        residency=residency(touched, llc_bytes, cold=cold),
+        measured_llc_bytes=measured_llc_bytes,
+        residency=residency(touched, llc_bytes, measured_llc_bytes, cold=cold),
         **_distances(found),
         replay=_replayed(spec, made, wrapped),
     )
@@ -121,13 +124,16 @@ def _replayed(spec: ModelSpec, made: Sequence[Batch], wrapped: bool) -> Replayed
     )
 
 
-def residency(touched_bytes: int, llc_bytes: int, *, cold: bool = False) -> Any:
+def residency(touched_bytes: int, llc_bytes: int, measured_bytes: int = 0, *, cold: bool = False) -> Any:
     """`dram` where the rows touched exceed twice the last-level cache, `cache` where they fill less than half of it.
 
-    After a flush small tables are `mixed`: first uses of a step come from memory, further ones from the cache.
+    Where the measured curve of reads has an edge (`measured_bytes`), `dram` must lie beyond it and `cache` within half
+    of it too: what a machine reports may be shared, or not be all there is. After a flush small tables are `mixed`:
+    first uses of a step come from memory, further ones from the cache.
     """
     if llc_bytes <= 0:
         return "unknown"
-    if touched_bytes > 2 * llc_bytes:
+    edge = measured_bytes or llc_bytes
+    if touched_bytes > max(2 * llc_bytes, edge):
         return "dram"
-    return "cache" if touched_bytes < llc_bytes / 2 and not cold else "mixed"
+    return "cache" if touched_bytes < min(llc_bytes, edge) / 2 and not cold else "mixed"

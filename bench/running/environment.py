@@ -23,7 +23,13 @@ def environment(allocator: Allocator, huge_pages: bool, wait_policy: WaitPolicy 
     pinned = {name: value if allocator == "pinned" else None for name, value in PINNED_ENV.items()}
     huge = {name: value if huge_pages else None for name, value in HUGE_PAGE_ENV.items()}
     waiting = {WAIT_POLICY: None if wait_policy == "default" else wait_policy, **dict.fromkeys(SPINNING)}
-    return {**pinned, **huge, **_library(allocator), **waiting}
+    return {**pinned, **huge, **_tunables(), **_library(allocator), **waiting}
+
+
+def _tunables() -> Environment:
+    """glibc's tunables without those of its allocator, which would overrule the axis."""
+    given = os.environ.get("GLIBC_TUNABLES", "").split(":")
+    return {"GLIBC_TUNABLES": ":".join(t for t in given if t and not t.startswith("glibc.malloc.")) or None}
 
 
 def _library(allocator: Allocator) -> Environment:

@@ -125,7 +125,15 @@ def _run_model_in(scratch: Path, request: Request, emit: Emit) -> Result:
     with watch.part("inputs"):
         made, wrapped = sources.make_inputs(spec, case.batch_size, case.seed, num_batches(request))
         touches = batches.touch(spec, made)
-        stats = input_stats(spec, made, touches, request.llc_bytes, wrapped=wrapped, cold=case.cache_mode == "cold")
+        stats = input_stats(
+            spec,
+            made,
+            touches,
+            request.llc_bytes,
+            wrapped=wrapped,
+            cold=case.cache_mode == "cold",
+            measured_llc_bytes=request.measured_llc_bytes,
+        )
         inputs = [bundle.prepare(batch) for batch in made]
     with watch.part("prepare"):
         prepared = prepare(bundle, inputs, case.execution, scratch)

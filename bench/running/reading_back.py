@@ -85,13 +85,13 @@ def _index_dtype(inputs: Sequence[Any]) -> str:
 
 def _bounds_check(bundle: Any) -> str | None:
     ops = getattr(bundle.model.embedding, "ops", ()) if bundle is not None else ()
-    modes = {getattr(op, "bounds_check_mode_int", None) for op in ops} - {None}
+    modes = {int(op.bounds_check_mode_int) for op in ops if hasattr(op, "bounds_check_mode_int")}
     return ", ".join(BOUNDS_CHECKS.get(m, f"mode {m}") for m in sorted(modes)) or None
 
 
 def not_in_force(case: Case, found: Settings) -> list[str]:
     """What the case asked and the process does not have, as sentences; empty where all is as asked."""
-    wanted = {
+    wanted: dict[str, tuple[object, object]] = {
         "allocator": (case.allocator, found.allocator),
         "flush_denormal": (case.flush_denormal, found.flush_denormal),
         "matmul_precision": ("high" if case.tf32 else case.matmul_precision, found.matmul_precision),

@@ -10,11 +10,15 @@ from workloads.work import Work
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """What a worker is asked to do. `scratch` is an empty folder that whoever asks removes, also after a kill."""
+    """What a worker is asked to do. `scratch` is an empty folder that whoever asks removes, also after a kill.
+
+    `llc_bytes` is the last-level cache as reported, `measured_llc_bytes` where reads really slow down (0: not known).
+    """
 
     case: Case
     limits: Limits
     llc_bytes: int
+    measured_llc_bytes: int = 0
     trace_path: str | None = None
     scratch: str | None = None
 

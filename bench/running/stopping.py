@@ -10,6 +10,8 @@ from bench.stats import median_interval
 STEADY_WINDOW = 5
 STEADY_CHANGE_FRAC = 0.03
 WARMUP_MIN_STEPS = 3
+CONFIRM = 1.25
+"""A narrow interval counts once this many times as many repeats have been taken and it is narrow still."""
 
 
 class Warmup:
@@ -45,14 +47,16 @@ class Warmup:
 class Precision:
     """Stop when the 95 % interval of the median is within the asked width, or the budget or the repeats run out.
 
-    The width is the half width over the median. `reason` is None while more is needed, else precision,
-    time_budget or max_repeats.
+    The width is the half width over the median. It must still be narrow enough after a quarter more repeats: whoever
+    stops at the first narrow look stops in calm spells, and too early. `reason` is None while more is needed, else
+    precision, time_budget or max_repeats.
     """
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self.times_s: list[float] = []
         self._elapsed_s = 0.0
+        self._narrow_since: int | None = None
         self.reason: str | None = None
 
     def add(self, step_s: float, elapsed_s: float) -> None:
@@ -63,11 +67,20 @@ class Precision:
 
     def _decide(self) -> str | None:
         limits = self._limits
-        if len(self.times_s) >= limits.min_repeats and self._half_width_frac() <= limits.precision_frac:
+        if self._confirmed():
             return "precision"
         if len(self.times_s) >= limits.max_repeats:
             return "max_repeats"
         return "time_budget" if self._elapsed_s >= limits.budget_s else None
+
+    def _confirmed(self) -> bool:
+        """Whether the interval is narrow and has been so for a quarter of the repeats before."""
+        count, limits = len(self.times_s), self._limits
+        if count < limits.min_repeats or self._half_width_frac() > limits.precision_frac:
+            self._narrow_since = None
+            return False
+        self._narrow_since = self._narrow_since or count
+        return count >= CONFIRM * self._narrow_since
 
     def _half_width_frac(self) -> float:
         low, high = median_interval(self.times_s)

@@ -62,8 +62,10 @@ def _of_setting(records: Sequence[Record], setting: str) -> list[Worth]:
     for group in slices(records, (setting,)):
         by_value = {axes_of(r.case)[setting]: r for r in group}
         base = by_value.pop(DEFAULTS[setting], None)
-        for value, record in by_value.items() if base else ():
-            found.setdefault((value, _where(record)), []).append((record, base))  # type: ignore[arg-type]
+        if base is None:
+            continue
+        for value, record in by_value.items():
+            found.setdefault((value, _where(record)), []).append((record, base))
     return [_worth(setting, value, where, pairs) for (value, where), pairs in found.items()]
 
 

@@ -29,6 +29,12 @@ def read_turbo(root: Path = SYS) -> bool | None:
     return parse_turbo(read_text(cpu / "intel_pstate/no_turbo"), read_text(cpu / "cpufreq/boost"))
 
 
+def read_smt(root: Path = SYS) -> bool | None:
+    """Whether two of the CPUs share a core and both are on; None where the kernel does not say."""
+    text = read_text(root / "devices/system/cpu/smt/active")
+    return text.strip() == "1" if text is not None else None
+
+
 def has_hardware_counters(root: Path = SYS) -> bool:
     """Whether the kernel exposes a core PMU (absent in most VMs)."""
     devices = root / "bus/event_source/devices"

@@ -158,7 +158,10 @@ def sweep_run(folder: Path, number: int, factor: float = 1.0, slow: float = 1.0,
 
 
 def write(run_dir: Path, records: list[Record]) -> None:
-    (run_dir / store.RECORDS).write_bytes(b"".join(msgspec.json.encode(r) + b"\n" for r in records))
+    (run_dir / store.RECORDS).unlink(missing_ok=True)
+    with store.Appender(run_dir) as out:
+        for record in records:
+            out.add(record)
 
 
 def _scaled(record: Record, factor: float) -> Record:

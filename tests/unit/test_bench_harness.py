@@ -93,7 +93,14 @@ def test_a_table_update_counts_as_embedding_whether_fused_or_not(backend: str, t
     trace = run(asked)[0].trace
     assert trace is not None
     assert "embedding_update" not in trace.stages
-    assert trace.stages["embedding"].backward_s > trace.stages["embedding"].forward_s / 2
+    assert trace.stages["embedding"].backward_s > 0
+
+
+def test_an_update_of_its_own_is_added_to_the_embeddings_backward() -> None:
+    from bench.running.tracing import _with_update
+
+    stages = {"embedding": (3.0, 1.0), "embedding_update": (2.0, 0.0), "loss": (1.0, 0.0)}
+    assert _with_update(stages) == {"embedding": (3.0, 3.0), "loss": (1.0, 0.0)}
 
 
 def test_cold_mode_times_single_steps() -> None:
@@ -116,11 +123,22 @@ def test_settings_are_read_back_and_not_assumed() -> None:
 
     found = run(request())[0].settings
     assert (found.flush_denormal, found.inference_mode, found.gc_disabled) == (False, False, True)
-    if torch.set_flush_denormal(True):
-        try:
-            assert run(request())[0].settings.flush_denormal
-        finally:
-            torch.set_flush_denormal(False)
+    # One thread: OpenMP's others, which this process has already started, keep the mode they were started with.
+    before = torch.get_num_threads()
+    try:
+        assert run(request(flush_denormal=True, num_threads=1))[0].settings.flush_denormal
+    finally:
+        torch.set_flush_denormal(False)
+        torch.set_num_threads(before)
+
+
+def test_a_setting_that_the_step_itself_changes_back_fails_the_case(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "import torch\ndef step():\n    torch.set_float32_matmul_precision('medium')\n    return lambda: None\n"
+    )
+    asked = Case(code=f"{tmp_path}/mine.py:step", allocator=allocator_in_force())  # type: ignore[arg-type]
+    with pytest.raises(harness.InvariantError, match="matmul_precision 'highest' was asked, 'medium' is in force"):
+        run(Request(case=asked, limits=LIMITS, llc_bytes=MIB))
 
 
 def test_users_code_may_come_with_or_without_work(tmp_path: Path) -> None:
@@ -132,7 +150,7 @@ def test_users_code_may_come_with_or_without_work(tmp_path: Path) -> None:
         "    return (lambda: sum(range(1000))), work\n"
     )
     for name, samples in (("bare", None), ("counted", 4)):
-        case = Case(code=f"{tmp_path}/mine.py:{name}")
+        case = Case(code=f"{tmp_path}/mine.py:{name}", allocator=allocator_in_force())  # type: ignore[arg-type]
         result, _ = run(Request(case=case, limits=LIMITS, llc_bytes=MIB))
         assert (result.work.samples if result.work else None) == samples
 
@@ -161,7 +179,7 @@ class TestNumBatches:
 
     def test_making_inputs_is_bounded_by_the_measuring_time(self) -> None:
         spec = {"num_rows": 10_000_000, "pooling_factor": 100, "batch_size": 1000, "num_tables": 4}
-        for limits, surely_s in ((Limits(budget_s=9.0), 0.3), (Limits(budget_s=0.2), 0.2)):
+        for limits, surely_s in ((Limits(budget_s=9.0), 0.6), (Limits(budget_s=0.2), 0.2)):
             asked = Request(case=make_case("tiny", None, spec), limits=limits, llc_bytes=10_000 * MIB)
             # A precise case stops after the least number of repeats; two batches are the least to rotate.
             assert num_batches(asked) * 400_000 <= max(surely_s * case_inputs.GENERATE_LOOKUPS_PER_S, 2 * 400_000)

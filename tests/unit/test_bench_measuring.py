@@ -34,9 +34,16 @@ def test_inputs_are_rotated_through_warmup_and_repeats() -> None:
     assert len(seen) > 20
 
 
-def test_steady_times_stop_by_precision_after_the_fewest_repeats() -> None:
-    found = measure(nothing, [0], FakeClock(0.01), Limits(min_repeats=6))
-    assert (found.stopped_by, len(found.times_s), found.flags) == ("precision", 6, ())
+def test_steady_times_stop_by_precision_after_the_fewest_repeats_and_a_quarter_more() -> None:
+    found = measure(nothing, [0], FakeClock(0.01), Limits(min_repeats=8))
+    assert (found.stopped_by, len(found.times_s), found.flags) == ("precision", 10, ())
+
+
+def test_a_narrow_interval_that_widens_again_does_not_stop() -> None:
+    stop = Precision(Limits(min_repeats=8, budget_s=100.0))
+    for step_s in [1.0] * 8 + [1.5] * 6:
+        stop.add(step_s, 0.01)
+        assert stop.reason is None
 
 
 def test_noise_beyond_the_budget_stops_by_time_and_says_imprecise() -> None:

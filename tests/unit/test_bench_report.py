@@ -146,6 +146,8 @@ def test_format_metric_shows_supported_digits() -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
+        (report_format.times(1.418, 1.38, 1.47), "1.42× [1.38, 1.47]"),
+        (report_format.times(0.38, 0.26, 41550.0), "0.38× (too noisy to tell)"),
         (report_format.seconds(0.0041), "4.1 ms"),
         (report_format.seconds(3.2e-7), "320 ns"),
         (report_format.rate(12.34e9, "B/s"), "12.3 GB/s"),

@@ -85,6 +85,13 @@ def test_a_preloaded_allocator_stands_alone_in_ld_preload(monkeypatch: pytest.Mo
     assert "decay_ms:-1" in str(found["MALLOC_CONF"])
 
 
+def test_tunables_of_the_allocator_are_overruled_and_others_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1:glibc.pthread.rseq=0")
+    assert env.environment("pinned", True)["GLIBC_TUNABLES"] == "glibc.pthread.rseq=0"
+    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")
+    assert env.environment("pinned", True)["GLIBC_TUNABLES"] is None
+
+
 def settings(**changes: Any) -> Settings:
     plain = Settings(
         num_threads=len(os.sched_getaffinity(0)),

@@ -117,6 +117,7 @@ def test_one_slow_repeat_is_an_outlier_and_no_second_mode() -> None:
     assert not stats.is_bimodal(one)
     assert not stats.has_outliers(one)
     assert stats.has_outliers([*one, 3.0, 4.0])
+    assert not stats.has_outliers([1.0] * 18 + [1.000001, 1.000002, 1.03])
 
 
 @pytest.mark.parametrize(

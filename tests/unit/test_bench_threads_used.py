@@ -44,7 +44,8 @@ def test_cpus_used_are_those_of_the_timed_repeats():
 
 
 def test_an_idle_thread_is_told_beside_those_that_work():
-    (text,) = idle_threads([using(1.04), using(1.0), using(1.9, backend="fused_bag")], MACHINE)
+    alone = using(1.0, threads=1)
+    (text,) = idle_threads([using(1.04), using(1.0), alone, using(1.9, backend="fused_bag")], MACHINE)
     assert "tbe 1.0 of 2, where fused_bag 1.9 of 2." in text
 
 

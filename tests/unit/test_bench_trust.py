@@ -10,6 +10,7 @@ import pytest
 from bench.records import Channel, Record
 from bench.reporting.advice import advice
 from bench.reporting.case_trust import trust, trust_summary
+from bench.reporting.quality_line import quality_line
 from profiles.machine import Machine
 from tests import sample_records
 from tests.unit.test_bench_settings import settings
@@ -75,6 +76,19 @@ def test_what_was_not_measured_has_no_level_and_runs_are_summed_up() -> None:
     assert trust(sample_records.ended_badly()[0], bare_metal()) is None
     levels = [t for r in (case(), case(), case("bimodal")) if (t := trust(r, bare_metal()))]
     assert trust_summary(levels) == "2 high, 1 low"
+
+
+def test_the_conditions_of_a_run_stand_in_one_line() -> None:
+    records = [
+        case("other_load", telemetry=(channel("steal_frac", 0.02, 0.04), channel("throttled_s", 1.0, 1.5))),
+        case(),
+    ]
+    line = quality_line(records, bare_metal(governors=["performance"], turbo=False, thp="madvise"))
+    assert line == (
+        "governor performance; turbo off; SMT cannot be seen; huge pages madvise; NUMA nodes 1; CPU quota none; "
+        "steal 3.0 %; other load in 1 of 2 cases; quota throttling 0.5 s; heat throttling cannot be seen; "
+        "trust: 1 high, 1 low"
+    )
 
 
 def faulting(allocator: str, **more: Any) -> Record:

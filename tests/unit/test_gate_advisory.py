@@ -11,7 +11,8 @@ import pytest
 from bench import store
 from bench.cli import app
 from bench.errors import Exit, UsageError
-from bench.gate.advisory import agreement, compare
+from bench.gate.advisory import Compared, Timed, agreement, timed
+from bench.gate.advisory import compare as compare_timed
 from bench.records import Measurement, Outcome, Record
 from tests import sample_records
 
@@ -21,6 +22,17 @@ def slowed(record: Record, factor: float) -> Record:
     assert isinstance(measurement, Measurement)
     times = tuple(t * factor for t in measurement.times_s)
     return msgspec.structs.replace(record, measurement=msgspec.structs.replace(measurement, times_s=times))
+
+
+def compare(base: list[Record], head: list[Record]) -> tuple[Compared, ...]:
+    return compare_timed(timed(base), timed(head))
+
+
+def test_times_that_are_no_numbers_are_not_compared() -> None:
+    good, bad = (Timed(case="c", machine="m", times_s=t) for t in ((1.0, 1.1), (1.0, float("nan"))))
+    for empty in (bad, Timed(case="c", machine="m")):
+        (found,) = compare_timed([good], [empty])
+        assert found.reason.message == "head: its times are not positive numbers"
 
 
 def test_a_run_against_itself_never_differs() -> None:

@@ -68,6 +68,22 @@ def test_stage_2_alone_decides() -> None:
     assert decide(unlucky, DEFAULT, 40).status == "PASS"
 
 
+def test_only_what_stage_1_flagged_can_be_confirmed() -> None:
+    """Else a false failure would have two doors to stage 2, and the family error be twice what is promised."""
+    faster_then_slower = msgspec.structs.replace(data(-0.10), stage2=epochs(0.10, 0.01, 12))
+    assert decide(faster_then_slower, DEFAULT, 40).reason.code == "not_confirmed"
+    slower_then_faster = msgspec.structs.replace(data(0.10), stage2=epochs(-0.10, 0.01, 12))
+    assert decide(slower_then_faster, DEFAULT, 40).status == "PASS"
+    chance = random.Random(0)
+    cases, failed, m = 3000, 0, 5
+    for _ in range(cases):
+        first, second = ([chance.gauss(0, 0.03) for _ in range(n)] for n in (8, 12))
+        found = decide(CaseData(case="c", stage1=tuple(first), stage2=tuple(second), base_step_s=1e-2), DEFAULT, m)
+        failed += found.status == "REGRESSED"
+    rate, allowed = failed / cases, DEFAULT.family_error / m
+    assert rate <= allowed + 3 * math.sqrt(allowed / cases)
+
+
 def test_small_effects_never_fail() -> None:
     assert decide(data(0.015, sd=0.001), DEFAULT, 40).status == "PASS"
     tiny = decide(data(0.10, sd=0.001, base_step_s=5e-6), DEFAULT, 40)

@@ -6,11 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from bench.errors import UsageError
 from bench.gate.revisions import checkouts, repository, resolve
-from bench.gate.suite import Place, located, suite_cases
+from bench.gate.suite import Place, located, not_gated, suite_cases
+from bench.records import Case
 from workloads.spec import SpecError
 
 SWEEP = '[[grid]]\npreset = "tiny"\n[grid.axes]\nbatch_size = [8, 16]\n'
@@ -121,3 +123,20 @@ def test_code_is_relative_to_the_repository_wherever_the_command_was_given(repo:
 def test_a_suite_that_means_nothing_is_refused(repo: Path, argument: str) -> None:
     with pytest.raises(SpecError):
         suite_cases([argument], place(repo), place(repo))
+
+
+@pytest.mark.parametrize(("sweep", "count"), [("gate", 8), ("gate20", 20)])
+def test_the_suites_for_self_tests_hold_cases_that_can_be_gated(tmp_path: Path, sweep: str, count: int) -> None:
+    place = Place(root=tmp_path, folder=tmp_path)
+    found = suite_cases([sweep], None, place)
+    assert len(found) == count
+    cases = [c.head for c in found if c.head is not None]
+    assert {c.phase for c in cases} == {"forward", "train_step"}
+    assert len({c.model.variant for c in cases if c.model is not None}) >= 5
+    assert not any(not_gated(c) for c in cases)
+
+
+def test_what_the_gate_would_run_otherwise_is_refused() -> None:
+    assert not_gated(Case()) is None
+    for changes in ({"execution": "compile"}, {"cache_mode": "cold"}, {"allocator": "default"}, {"tf32": True}):
+        assert not_gated(msgspec.structs.replace(Case(), **changes)) is not None

@@ -115,8 +115,8 @@ def test_noise():
     assert noise.turbo_finding(False).level == "ok"
     assert "no_turbo" in (noise.turbo_finding(True).cure or "")
     assert noise.turbo_finding(None).level == "warn"
-    assert noise.smt_finding("0\n").level == "ok"
-    assert "smt/control" in (noise.smt_finding("1\n").cure or "")
+    assert noise.smt_finding(False).level == "ok"
+    assert "smt/control" in (noise.smt_finding(True).cure or "")
     assert noise.numa_finding(1).level == "ok"
     assert "numactl" in (noise.numa_finding(2).cure or "")
     assert noise.steal_finding(0.0, "KVM").level == "ok"

@@ -9,7 +9,7 @@ from statistics import median
 import pytest
 
 from tools import allocators, coverage
-from tools.agreement import CASES, agreed
+from tools.agreement import CASES, Readings, agreed
 
 TOLD = ("iid", "autocorrelated", "bursty", "bimodal")
 
@@ -37,7 +37,9 @@ def test_laws_are_seeded_and_positive(name: str) -> None:
 
 
 def test_agreement_is_told_as_ratios_to_the_bare_loop() -> None:
-    found = agreed(CASES[0], {"bare": 0.002, "timer": 0.00201, "ours": 0.00199, "ours_watched": 0.002})
+    times = {"bare": [0.002, 0.001, 0.003], "timer": [0.00201], "ours": [0.00199], "ours_watched": [0.002]}
+    found = agreed(CASES[0], Readings(times_s=times, disturbed=4))
+    assert (found.alternations, found.disturbed) == (3, 4)
     assert found.timer_over_bare == pytest.approx(1.005)
     assert found.ours_over_bare == pytest.approx(0.995)
     assert found.telemetry_on_over_off == pytest.approx(1 / 0.995)
