@@ -78,7 +78,8 @@ def main(fd: int) -> None:
     for name in PRELOAD:
         _import_quietly(name)
     gc.freeze()
-    with socket.socket(fileno=fd) as control:
+    # Nobody is told any more once the other end is gone: end, and the worker with it.
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError), socket.socket(fileno=fd) as control:
         while True:
             message, fds, _, _ = socket.recv_fds(control, MAX_MESSAGE_BYTES, 3)
             if not message:
