@@ -219,6 +219,7 @@ def test_a_manifest_from_before_quality_is_still_read(tmp_path: Any) -> None:
     made = sample_records.manifest(sample_records.records()[:1])
     plain = msgspec.to_builtins(made)
     del plain["quality"]
+    plain["schema_version"] = 1
     (tmp_path / store.MANIFEST).write_bytes(msgspec.json.encode(plain))
     assert store.read_manifest(tmp_path) == made
     carried = msgspec.structs.replace(made, quality=QUALITY)

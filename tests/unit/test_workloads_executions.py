@@ -16,6 +16,7 @@ from bench.records import Case, Limits
 from bench.running import harness
 from bench.running.request import Request, Result
 from bench.sweep_spec import make_case
+from profiles.allocator import allocator_in_force
 from workloads import executions
 from workloads.executions import ExecutionError, Want
 from workloads.spec import SpecError
@@ -104,7 +105,9 @@ def compiler() -> None:
 
 
 def run(tmp_path: Path, trace: bool = True, **settings: Any) -> Result:
-    case: Case = make_case("tiny", None, {"batch_size": 16, "num_threads": 1, **settings})
+    # The worker is this very process, so its allocator is the one to ask for.
+    asked = {"batch_size": 16, "num_threads": 1, "allocator": allocator_in_force()} | settings
+    case: Case = make_case("tiny", None, asked)
     events: list[tuple[str, dict[str, Any]]] = []
     request = Request(
         case=case,
