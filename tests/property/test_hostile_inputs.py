@@ -5,7 +5,7 @@ A few here; `python -m tools.hostile_inputs RUN` tries ten thousand.
 
 from __future__ import annotations
 
-import random
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -48,7 +48,8 @@ def test_every_kind_ends_well_and_both_ways(run_dir: Path, tmp_path: Path) -> No
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.binary(max_size=300), name=st.sampled_from([store.MANIFEST, store.RECORDS, store.TRIALS, "sweep.toml"]))
 def test_any_bytes_at_all(run_dir: Path, tmp_path: Path, data: bytes, name: str) -> None:
-    home = tmp_path / str(random.Random(data).random())
+    # The same bytes may be tried under several names, or again.
+    home = Path(tempfile.mkdtemp(dir=tmp_path))
     (example,) = examples(home, run_dir, 1, seed=1)
     (home / "run" / name).write_bytes(data)
     words = ("sweep", str(home / "run" / name), "--plan") if name == "sweep.toml" else ("show", str(home / "run"))
