@@ -16,6 +16,7 @@ from bench.errors import UsageError
 from bench.exporting.as_csv import write_rows
 from bench.records import Manifest, Record
 from bench.run import Run
+from bench.terminal import printable
 
 
 def show_run(run_dir: Path, *, as_json: bool, as_csv: bool) -> None:
@@ -61,7 +62,7 @@ def _print_rows(manifest: Manifest, records: Sequence[Record], rows: Sequence[di
         cells.append([row["key"], outcome["status"], *values, trusted.level if trusted else ""])
     columns = ["case", "outcome", "step", "samples/s", "compulsory", "of roof", "peak RSS", "trust"]
     print_table(f"{manifest.name} {manifest.created_at}", columns, cells, right=range(2, 7))
-    print(f"conditions: {quality_line(records, manifest.machine)}")
+    print(printable(f"conditions: {quality_line(records, manifest.machine)}"))
     print("compulsory bytes and roof are modelled, all else is measured; what stands against a case: --json")
 
 

@@ -15,6 +15,7 @@ from urllib.error import HTTPError
 import pytest
 
 from bench.perfetto import ORIGIN, PORT
+from bench.sealing import seal, unseal
 from tests.e2e.conftest import Cli
 
 STEPS = Path(__file__).parent.parent / "data" / "steps.py"
@@ -146,8 +147,10 @@ def test_a_sweep_links_a_page_of_each_case(cli: Cli) -> None:
     assert len(linked) == 4
     assert all((run / name).is_file() for name in linked)
     (run / linked[0]).unlink()
-    records = (run / "records.jsonl").read_text()
-    (run / "records.jsonl").write_text(records.replace('"path":"traces/', '"path":"../', 1))
+    # Whoever forges a path can forge the checksum too.
+    first, *rest = (run / "records.jsonl").read_bytes().splitlines()
+    forged = seal((unseal(first) or b"").replace(b'"path":"traces/', b'"path":"../', 1))
+    (run / "records.jsonl").write_bytes(b"\n".join((forged, *rest)) + b"\n")
     assert cli("report", str(run)).returncode == 0
     again = re.findall(r'href="([^"]*traces/[^"]+|\.\./[^"]+)"', (run / "report.html").read_text())
     assert len(again) == 2

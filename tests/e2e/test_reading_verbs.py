@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from bench import store
 from bench.metrics import METRICS
@@ -102,7 +103,8 @@ def test_describe_answers_a_mistake(cli: Cli, flags: list[str], words: str) -> N
 
 def test_show_as_json_table_and_csv(cli: Cli, run: Path) -> None:
     rows = read(cli, "show", str(run))
-    assert [set(row) for row in rows] == [{"key", "case", "outcome", "metrics", "stages", "inputs"}] * 4
+    plain = {"key", "case", "outcome", "metrics", "stages", "inputs"}
+    assert [set(row) for row in rows] == [plain | {"trust", "advice", "modelled", "settings"}] * 4
     assert all(row["key"] in cli("show", str(run)).stdout for row in rows)
     table = list(csv.DictReader(io.StringIO(cli("show", str(run), "--csv").stdout)))
     assert [line["key"] for line in table] == [row["key"] for row in rows]
@@ -120,9 +122,9 @@ def test_report_of_a_run_and_of_two(cli: Cli, run: Path) -> None:
 def test_reports_of_different_machines_are_not_mixed(cli: Cli, run: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.mkdir()
-    text = (run / "run.json").read_text()
-    hash_here = json.loads(text)["machine"]["fingerprint"]["hash"]
-    (other / "run.json").write_text(text.replace(hash_here, "f" * 16))
+    made = store.read_manifest(run)
+    foreign = replace(made.machine, fingerprint=replace(made.machine.fingerprint, hash="f" * 16))
+    store.write_manifest(other, replace(made, machine=foreign))
     done = cli("report", str(run), str(other))
     assert done.returncode == 2
     assert "different machines" in done.stderr
