@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.records import InputStats, Replayed
+import msgspec
+
+from bench.records import InputStats, Limits, Replayed
 from bench.running.request import Request
 from workloads.batch import Achieved, Batch
 from workloads.spec import ModelSpec
@@ -57,6 +59,19 @@ def num_batches(request: Request) -> int:
     batch_s = lookups / GENERATE_LOOKUPS_PER_S + GENERATE_TABLE_S * (len(spec.tables) + 1)
     affordable = min(MAX_INPUT_BYTES / batch_bytes, surely_s / batch_s)
     return max(2, min(enough, covering, int(affordable)))
+
+
+def measured_as_long(limits: Limits, inputs_s: float) -> Limits:
+    """Limits under which a case is measured at least as long as its inputs took to make (repeats allowing).
+
+    Two batches are always made, and of a model with thousands of lookups a sample these may take seconds.
+    """
+    repeats = math.ceil(inputs_s / limits.min_repeat_s) if limits.min_repeat_s > 0 else 0
+    return msgspec.structs.replace(
+        limits,
+        budget_s=max(limits.budget_s, inputs_s),
+        min_repeats=max(limits.min_repeats, min(limits.max_repeats, repeats)),
+    )
 
 
 def input_stats(

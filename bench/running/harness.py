@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from bench.records import Case, Check, Costs, Measurement, Settings
-from bench.running.case_inputs import UNKNOWN_LLC_BYTES, input_stats, num_batches
+from bench.running.case_inputs import UNKNOWN_LLC_BYTES, input_stats, measured_as_long, num_batches
 from bench.running.clocks import Clock, CudaClock, HostClock, Step
 from bench.running.forkserver import Emit
 from bench.running.measuring import measure
@@ -153,9 +153,10 @@ def _run_model_in(scratch: Path, request: Request, emit: Emit) -> Result:
         len(spec.tables),
         INDEX_DTYPES[case.index_dtype],
     )
+    limits = measured_as_long(request.limits, watch.parts["inputs"])
     with gc_off():
         with watch.part("measure"):
-            measurement = _measure(step, inputs, request, emit)
+            measurement = _measure(step, inputs, msgspec.structs.replace(request, limits=limits), emit)
         graphs = prepared.ready.graphs()
         training = torch.is_grad_enabled() and case.phase == "train_step"
         settings = require_settings(case, read_settings(case, training, bundle, inputs, output))

@@ -254,3 +254,12 @@ def test_the_first_call_is_the_first_of_all() -> None:
     assert result.measurement.first_call_s > 0
     assert result.measurement.compile_s is None
     assert result.graphs is None
+
+
+def test_a_case_is_measured_as_long_as_its_inputs_took() -> None:
+    limits = Limits(budget_s=0.4, min_repeat_s=0.03, min_repeats=12, max_repeats=200)
+    found = case_inputs.measured_as_long(limits, 1.87)
+    assert (found.budget_s, found.min_repeats) == (1.87, 63)
+    assert found.min_repeats * found.min_repeat_s >= 1.87
+    assert case_inputs.measured_as_long(limits, 0.1) == limits
+    assert case_inputs.measured_as_long(limits, 60.0).min_repeats == limits.max_repeats
