@@ -101,14 +101,4 @@ def _caches(ax: Axes, chosen: Sequence[Record], machine: Machine, smallest: floa
             continue
         low, high = ax.get_xlim()
         ax.set_xlim(min(low, size / 1.8), high)
-        ax.axvline(size, color=style.look().palette.muted, linestyle=(0, (4, 3)), linewidth=1)
-        ax.annotate(
-            f"{name} {capacity(size)}",
-            (size, 0.97),
-            xycoords=("data", "axes fraction"),
-            xytext=(3, 0),
-            textcoords="offset points",
-            va="top",
-            fontsize=7.6,
-            color=style.look().palette.muted,
-        )
+        style.mark_size(ax, name, size)

@@ -12,6 +12,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 from bench.records import Record
+from bench.reporting.format import capacity
 from bench.reporting.labels import Value, fit, held, values
 
 if TYPE_CHECKING:
@@ -239,6 +240,22 @@ def exact_ticks(axis: Any, values: Sequence[float], text: Callable[[float], str]
     axis.set_major_locator(FixedLocator(list(values)))
     axis.set_minor_locator(NullLocator())
     ticks(axis, text)
+
+
+def mark_size(ax: Axes, name: str, size_bytes: int) -> None:
+    """A dashed line at a size on the x axis, named at its top: a cache, for instance."""
+    muted = look().palette.muted
+    ax.axvline(size_bytes, color=muted, linestyle=(0, (4, 3)), linewidth=1)
+    ax.annotate(
+        f"{name} {capacity(size_bytes)}",
+        (size_bytes, 0.97),
+        xycoords=("data", "axes fraction"),
+        xytext=(3, 0),
+        textcoords="offset points",
+        va="top",
+        fontsize=7.6,
+        color=muted,
+    )
 
 
 def case_rows(ax: Axes, names: Sequence[str]) -> None:

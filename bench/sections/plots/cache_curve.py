@@ -74,14 +74,4 @@ def _caches(ax: Axes, run: Run) -> None:
     sizes = {"L2": run.machine.cpu.l2_bytes if device == "cpu" else 0, "LLC": run.machine.llc_bytes(device)}
     for name, size in sizes.items():
         if size:
-            ax.axvline(size, color=style.look().palette.muted, linestyle=(0, (4, 3)), linewidth=1)
-            ax.annotate(
-                f"{name} {capacity(size)}",
-                (size, 0.97),
-                xycoords=("data", "axes fraction"),
-                xytext=(3, 0),
-                textcoords="offset points",
-                va="top",
-                fontsize=7.6,
-                color=style.look().palette.muted,
-            )
+            style.mark_size(ax, name, size)
