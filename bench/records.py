@@ -391,7 +391,7 @@ class QualityTrial(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How long and how precisely each case is measured."""
+    """How long and how precisely each case is measured; at most `remeasured` cases once more, by other processes."""
 
     precision_frac: float = 0.02
     min_repeats: int = 12
@@ -401,6 +401,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     timeout_s: float = 300.0
     trace_steps: int = 3
     trace: bool = True
+    remeasured: int = 6
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,11 +10,12 @@ from profiles.machine import Machine
 
 
 class Run(NamedTuple):
-    """One run, or several merged: its manifest, records in order, and quality trials where it has any."""
+    """One run, or several merged: its manifest, records in order, quality trials, and second records of some cases."""
 
     manifest: Manifest
     records: tuple[Record, ...] = ()
     trials: tuple[QualityTrial, ...] = ()
+    again: tuple[Record, ...] = ()
 
     @property
     def machine(self) -> Machine:

@@ -1,6 +1,6 @@
-"""Run folders: run.json, records.jsonl, quality.jsonl. The only module that opens result files.
+"""Run folders: run.json, records.jsonl, remeasured.jsonl, quality.jsonl. The only module that opens result files.
 
-The last two are append-only, one Record or QualityTrial a line, sealed (bench/sealing.py) and on disk before the next
+The last three are append-only, one Record or QualityTrial a line, sealed (bench/sealing.py) and on disk before the next
 starts. What a kill left of a last line has no newline: readers leave it out, and the next writer sets it aside in
 `<file>.torn`. Any other line that is not what was written is an error that names it.
 """
@@ -28,6 +28,8 @@ from profiles.atomic_file import write_atomically
 MANIFEST = "run.json"
 RECORDS = "records.jsonl"
 TRIALS = "quality.jsonl"
+REMEASURED = "remeasured.jsonl"
+"""Records of cases that were measured once more, by another process."""
 TRACES = "traces"
 TORN = ".torn"
 CHUNK_BYTES = 1 << 20
@@ -88,6 +90,16 @@ def read_trials(run_dir: Path) -> list[QualityTrial]:
     return list(_read(run_dir / TRIALS, QualityTrial, schemas.TRIAL))
 
 
+def read_remeasured(run_dir: Path) -> list[Record]:
+    """Second records of cases that were measured once more; none where the run has none."""
+    return list(_read(run_dir / REMEASURED, Record, schemas.RECORD))
+
+
+def remeasured_keys(run_dir: Path) -> set[str]:
+    """Keys of what was measured once more; as recorded_keys."""
+    return {checked.head.key for checked in _checked(run_dir / REMEASURED, schemas.RECORD)}
+
+
 def recorded_keys(run_dir: Path) -> set[str]:
     """Keys of what the run has records and trials of; every line is checked, none is kept. Raises SchemaError."""
     files = ((RECORDS, schemas.RECORD), (TRIALS, schemas.TRIAL))
@@ -125,7 +137,7 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
 
 class Appender:
     """Appends lines to a file of a run, each on disk before `add` returns. Use as a context manager; one writer at a
-    time. `name` is RECORDS or TRIALS."""
+    time. `name` is RECORDS, REMEASURED or TRIALS."""
 
     def __init__(self, run_dir: Path, name: str = RECORDS) -> None:
         self._path = run_dir / name

@@ -162,22 +162,37 @@ class Runner:
                 if case.key in keys:
                     continue
                 self._observer.started(number, len(planned), case)
-                record = self._skipped(case) if case.skip_reason else self._measured(case)
+                record = self._skipped(case) if case.skip_reason else self._measured(case, self._manifest.limits)
+                out.add(record)
+                self._observer.ended(record)
+
+    def remeasure(self, planned: Sequence[Planned], first: int) -> None:
+        """Measure these once more, each in another process, untraced; `first` is how many jobs came before."""
+        if not planned:
+            return
+        keys = store.remeasured_keys(self._dir)
+        with store.Appender(self._dir, store.REMEASURED) as out:
+            for number, case in enumerate(planned, first + 1):
+                stop_if_asked()
+                if case.key in keys:
+                    continue
+                self._observer.started(number, first + len(planned), case)
+                record = self._measured(case, msgspec.structs.replace(self._manifest.limits, trace=False))
                 out.add(record)
                 self._observer.ended(record)
 
     def _skipped(self, planned: Planned) -> Record:
         return self._record(planned.case, Outcome(status="skipped", reason=planned.skip_reason), now())
 
-    def _measured(self, planned: Planned) -> Record:
+    def _measured(self, planned: Planned, limits: Limits) -> Record:
         case, started_at = planned.case, now()
         server = self._pool.server(environment_of(case))
         with (
             scratch() as folder,
             Watch(case.device, self._observer.phase, self._manifest.machine.pci(case.device)) as watch,
         ):
-            request = self._request(planned, folder)
-            ending = server.run("bench.running.harness:run_case", request, watch, self._manifest.limits.timeout_s)
+            request = self._request(planned, folder, limits)
+            ending = server.run("bench.running.harness:run_case", request, watch, limits.timeout_s)
         require_room(ending, self._dir)
         if watch.result is None or ending.kind != "ok":
             return self._record(case, failure(ending, watch.phase), started_at)
@@ -201,14 +216,14 @@ class Runner:
         )
         return self._invariants(record)
 
-    def _request(self, planned: Planned, scratch: str) -> Request:
+    def _request(self, planned: Planned, scratch: str, limits: Limits) -> Request:
         case = planned.case
         trace = self._dir.resolve() / store.TRACES / f"{case.key()}.pt.trace.json.gz"
         # Tables in host memory are looked up by the CPU, through its caches.
         llc_bytes = self._manifest.machine.llc_bytes("cpu" if case.placement == "host" else case.device)
         return Request(
             case=case,
-            limits=self._manifest.limits,
+            limits=limits,
             llc_bytes=llc_bytes,
             measured_llc_bytes=_measured_llc_bytes(self._manifest.machine, case),
             trace_path=str(trace),

@@ -1,11 +1,12 @@
-"""Do three ways of timing agree? `python -m tools.agreement [--alternations 10] [--seed 1] [--cases 0,1] [--json]`
+"""Do three ways of timing agree? `python -m tools.agreement [--alternations 160] [--seed 1] [--cases 0,1] [--json]`
 
 On embedding, MLP and DLRM steps of about 0.5 to 20 ms, forward and train, one worker process times the same step by a
-bare loop, by torch.utils.benchmark's Timer.blocked_autorange, and by ours with telemetry off and on, in a new random
-order in each alternation, until there are as many alternations beside which nothing else used more than 3 % of the CPUs
-(the others are left out whole, whichever side they hit, and counted; at most 5 times as many are tried). Prints the
-ratios of the medians over the alternations to the bare loop's (1.000: no difference), and that of telemetry on to off.
---cases picks some of CASES by number.
+bare loop, by torch.utils.benchmark's Timer.blocked_autorange, and by ours with telemetry off and on, a tenth of a
+second each, in a new random order in each alternation, until there are as many alternations beside which nothing else
+used more than 3 % of the CPUs (the others are left out whole, whichever side they hit, and counted; at most 5 times as
+many are tried). Each alternation gives a ratio to the bare loop beside it, since a host's speed moves by several
+percent within seconds and moves both; printed are the medians of these ratios (1.000: no difference) with their 95 %
+intervals, and those of telemetry on to off. --cases picks some of CASES by number.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from bench.running.environment import environment
 from bench.running.forkserver import Emit
 from bench.running.pool import Pool
 from bench.running.watching import Watch
+from bench.stats import median_interval
 
 SMALL = {"num_rows": 200_000, "pooling_factor": 5}
 CASES = (
@@ -37,7 +39,7 @@ CASES = (
     ("paper", "tbe", "train_step", SMALL, 64),
     ("tiny", "bag", "forward", {}, 2048),
 )
-LIMITS = Limits(budget_s=0.25, min_repeats=5, min_repeat_s=0.03)
+LIMITS = Limits(budget_s=0.1, min_repeats=5, min_repeat_s=0.01)
 DISTURBED_FRAC, MOST_TRIES = 0.03, 5
 SIDES = ("bare", "timer", "ours", "ours_watched")
 
@@ -147,7 +149,7 @@ def measured(pool: Pool, case: Sequence[Any], alternations: int, seed: int) -> R
         watch[-1](kind, body)
 
     server = pool.server(environment("pinned", True))
-    ending = server.run("tools.agreement:job", [*case, alternations, seed], on_event, 1200)
+    ending = server.run("tools.agreement:job", [*case, alternations, seed], on_event, 3600)
     if ending.kind != "ok":
         raise SystemExit(ending.log)
     if not readings["bare"]:
@@ -155,37 +157,67 @@ def measured(pool: Pool, case: Sequence[Any], alternations: int, seed: int) -> R
     return Readings(times_s=readings, disturbed=len(disturbed))
 
 
+class Paired(msgspec.Struct, frozen=True, kw_only=True):
+    """Median over alternations of the ratio of two sides, with its 95 % interval."""
+
+    ratio: float
+    low: float
+    high: float
+
+
 class Agreed(msgspec.Struct, frozen=True, kw_only=True):
-    """One case: median step time of the bare loop, and the ratios of the other medians."""
+    """One case: median step time of the bare loop, and the ratios of the others to what stood beside them."""
 
     case: str
     bare_s: float
-    timer_over_bare: float
-    ours_over_bare: float
-    telemetry_on_over_off: float
+    timer_over_bare: Paired
+    ours_over_bare: Paired
+    telemetry_on_over_off: Paired
     alternations: int
     disturbed: int
 
 
+def paired(over: Sequence[float], under: Sequence[float]) -> Paired:
+    """`over` and `under`: step times of the same alternations, in the same order."""
+    ratios = [a / b for a, b in zip(over, under, strict=True)]
+    low, high = median_interval(ratios)
+    return Paired(ratio=median(ratios), low=low, high=high)
+
+
 def agreed(case: Sequence[Any], readings: Readings) -> Agreed:
     """The ratios of one case's sides."""
-    found = {side: median(times) for side, times in readings.times_s.items()}
-    bare_s = found["bare"]
+    times = readings.times_s
     return Agreed(
         case=" ".join(case[:3]),
-        bare_s=bare_s,
-        timer_over_bare=found["timer"] / bare_s,
-        ours_over_bare=found["ours"] / bare_s,
-        telemetry_on_over_off=found["ours_watched"] / found["ours"],
-        alternations=len(readings.times_s["bare"]),
+        bare_s=median(times["bare"]),
+        timer_over_bare=paired(times["timer"], times["bare"]),
+        ours_over_bare=paired(times["ours"], times["bare"]),
+        telemetry_on_over_off=paired(times["ours_watched"], times["ours"]),
+        alternations=len(times["bare"]),
         disturbed=readings.disturbed,
+    )
+
+
+def line(one: Agreed) -> str:
+    """What is printed of one case."""
+    told = (
+        f"{words} {found.ratio:.3f} [{found.low:.3f}, {found.high:.3f}]"
+        for words, found in (
+            ("timer/bare", one.timer_over_bare),
+            ("ours/bare", one.ours_over_bare),
+            ("telemetry on/off", one.telemetry_on_over_off),
+        )
+    )
+    return (
+        f"{one.case:36} bare {one.bare_s * 1e3:7.3f} ms  {'  '.join(told)}  "
+        f"({one.alternations} alternations, {one.disturbed} disturbed)"
     )
 
 
 def main() -> None:
     """Print one line per case."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--alternations", type=int, default=10)
+    parser.add_argument("--alternations", type=int, default=160)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--cases", default=",".join(map(str, range(len(CASES)))))
     parser.add_argument("--json", action="store_true")
@@ -194,14 +226,7 @@ def main() -> None:
     with Pool() as pool:
         for case in (CASES[int(number)] for number in options.cases.split(",")):
             told.append(agreed(case, measured(pool, case, options.alternations, options.seed)))
-            one = told[-1]
-            print(
-                f"{one.case:36} bare {one.bare_s * 1e3:7.3f} ms  timer/bare {one.timer_over_bare:.4f}  ours/bare "
-                f"{one.ours_over_bare:.4f}  telemetry on/off {one.telemetry_on_over_off:.4f}  "
-                f"({one.alternations} alternations, {one.disturbed} disturbed)",
-                file=sys.stderr if options.json else sys.stdout,
-                flush=True,
-            )
+            print(line(told[-1]), file=sys.stderr if options.json else sys.stdout, flush=True)
     if options.json:
         print(msgspec.json.format(msgspec.json.encode(told)).decode())
 

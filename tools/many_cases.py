@@ -27,6 +27,7 @@ SWEEP = """[limits]
 budget_s = 0.001
 min_repeat_s = 0.001
 min_repeats = 3
+remeasured = 0
 trace = false
 [[grid]]
 preset = "tiny"

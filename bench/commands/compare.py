@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 
 from bench import store
+from bench.between import between, log_ratios
 from bench.commands.output import print_json, print_table
 from bench.errors import Exit
 from bench.gate.advisory import ADVICE, Timed, agreement, compare, timed
@@ -16,10 +17,11 @@ from bench.pytesting.read import read_benchmarks
 
 def compare_runs(base: Path, head: Path, *, as_json: bool) -> int:
     """Print the comparison; 4 where no case could be compared, else 0. Never a verdict."""
-    found = compare(_read(base), _read(head))
-    agreed = agreement(found)
+    apart = between([*_log_ratios(base), *_log_ratios(head)])
+    found = compare(_read(base), _read(head), apart)
+    agreed = agreement(found, apart)
     if as_json:
-        told = {"agree": agreed.agree, "compared": agreed.compared}
+        told = {"agree": agreed.agree, "compared": agreed.compared, "apart_frac": apart.frac if apart else None}
         print_json({"advice": ADVICE, "agreement": told, "cases": msgspec.to_builtins(found)})
     else:
         rows = [
@@ -39,7 +41,16 @@ def compare_runs(base: Path, head: Path, *, as_json: bool) -> int:
 
 def _read(run: Path) -> list[Timed]:
     """A run folder, or a file that pytest-benchmark wrote."""
-    if run.suffix == ".json" and not run.is_dir():
+    if _is_foreign(run):
         return read_benchmarks(run)
     store.read_manifest(run)
     return timed(store.read_records(run))
+
+
+def _log_ratios(run: Path) -> list[float]:
+    """Of the cases that a run measured twice; a file of pytest-benchmark tells none."""
+    return [] if _is_foreign(run) else log_ratios(store.read_records(run), store.read_remeasured(run))
+
+
+def _is_foreign(run: Path) -> bool:
+    return run.suffix == ".json" and not run.is_dir()

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from bench import metrics, store
+from bench.between import Between, between, log_ratios
 from bench.commands.inspect_page import write_pages
 from bench.commands.output import print_json, print_table, stderr
 from bench.errors import UsageError
@@ -29,7 +30,7 @@ def show_run(run_dir: Path, *, as_json: bool, as_csv: bool) -> None:
     elif as_csv:
         write_rows(rows, sys.stdout)
     else:
-        _print_rows(manifest, records, rows)
+        _print_rows(manifest, records, rows, between(log_ratios(records, store.read_remeasured(run_dir))))
 
 
 def _told(record: Record, records: Sequence[Record], manifest: Manifest) -> dict[str, Any]:
@@ -46,7 +47,9 @@ def _told(record: Record, records: Sequence[Record], manifest: Manifest) -> dict
     }
 
 
-def _print_rows(manifest: Manifest, records: Sequence[Record], rows: Sequence[dict[str, Any]]) -> None:
+def _print_rows(
+    manifest: Manifest, records: Sequence[Record], rows: Sequence[dict[str, Any]], apart: Between | None
+) -> None:
     from bench.reporting.case_trust import trust
     from bench.reporting.cases import format_metric
     from bench.reporting.quality_line import quality_line
@@ -62,7 +65,7 @@ def _print_rows(manifest: Manifest, records: Sequence[Record], rows: Sequence[di
         cells.append([row["key"], outcome["status"], *values, trusted.level if trusted else ""])
     columns = ["case", "outcome", "step", "samples/s", "compulsory", "of roof", "peak RSS", "trust"]
     print_table(f"{manifest.name} {manifest.created_at}", columns, cells, right=range(2, 7))
-    print(printable(f"conditions: {quality_line(records, manifest.machine)}"))
+    print(printable(f"conditions: {quality_line(records, manifest.machine, apart)}"))
     print("compulsory bytes and roof are modelled, all else is measured; what stands against a case: --json")
 
 
@@ -73,7 +76,9 @@ def make_report(run_dirs: Sequence[Path], out: Path | None) -> None:
 
     if out is None and len(run_dirs) == 1:
         write_pages(run_dirs[0], found.records, found.machine)
-    path = write_report(out or run_dirs[0] / "report.html", found.manifest, found.records, trials=found.trials)
+    path = write_report(
+        out or run_dirs[0] / "report.html", found.manifest, found.records, trials=found.trials, again=found.again
+    )
     stderr().print(f"report: {path}", markup=False, soft_wrap=True)
 
 
@@ -85,4 +90,5 @@ def _merged(run_dirs: Sequence[Path]) -> Run:
         raise UsageError(f"these runs are of different machines ({listed}); make a report of each")
     records = {r.key: r for run_dir in run_dirs for r in store.read_records(run_dir)}
     trials = {t.key: t for run_dir in run_dirs for t in store.read_trials(run_dir)}
-    return Run(manifests[-1], tuple(records.values()), tuple(trials.values()))
+    again = {r.key: r for run_dir in run_dirs for r in store.read_remeasured(run_dir)}
+    return Run(manifests[-1], tuple(records.values()), tuple(trials.values()), tuple(again.values()))

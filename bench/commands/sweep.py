@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from bench import store
+from bench.between import chosen
 from bench.commands.inspect_page import write_pages
 from bench.commands.machine import with_ceilings
 from bench.commands.output import print_json, print_table, stderr
@@ -119,10 +120,13 @@ def _run(
     pool: Pool,
     as_json: bool,
 ) -> int:
+    again = chosen(planned, manifest.limits)
     going_on = _going_on(f"what was measured is kept. Go on with: dlrm-bench sweep --resume {run_dir}")
-    with going_on, observer(stderr(), [*planned, *learning]) as watching:
-        Runner(run_dir, manifest, pool, watching).run(planned)
-        TrialRunner(run_dir, manifest, pool, watching, len(planned)).run(learning)
+    with going_on, observer(stderr(), [*planned, *again, *learning]) as watching:
+        runner = Runner(run_dir, manifest, pool, watching)
+        runner.run(planned)
+        runner.remeasure(again, len(planned))
+        TrialRunner(run_dir, manifest, pool, watching, len(planned) + len(again)).run(learning)
     records, learned = store.read_records(run_dir), store.read_trials(run_dir)
     with _going_on(f"all is measured and kept. Write the report with: dlrm-bench report {run_dir}"):
         _tell(run_dir, manifest, records, learned, as_json)
@@ -151,7 +155,8 @@ def _tell(
     console = stderr()
     console.print("drawing the report ...")
     write_pages(run_dir, records, manifest.machine)
-    path = write_report(run_dir / "report.html", manifest, records, trials=learned)
+    again = store.read_remeasured(run_dir)
+    path = write_report(run_dir / "report.html", manifest, records, trials=learned, again=again)
     counts, trial_counts = _counts(records), _counts(learned)
     ends = [(r.key, r.outcome) for r in records] + [(t.key, t.outcome) for t in learned]
     for key, outcome in ends:
@@ -294,7 +299,7 @@ def duration_s(text: str) -> float:
 
 def _within(total_s: float, planned: Sequence[Planned], learning: Sequence[PlannedTrial], limits: Limits) -> Limits:
     """Limits whose plan fits in `total_s`: less measuring time for each case, down to a floor; trials stay."""
-    running = [p for p in planned if not p.skip_reason]
+    running = [*(p for p in planned if not p.skip_reason), *chosen(planned, limits)]
     measuring_s = 1.5 * limits.budget_s * len(running)
     other_s = sum(p.estimate_s for p in running) - measuring_s + sum(t.estimate_s for t in learning)
     share_s = (total_s - other_s) / max(1.5 * len(running), 1)
@@ -308,9 +313,10 @@ def _within(total_s: float, planned: Sequence[Planned], learning: Sequence[Plann
 
 def _print_plan(planned: Sequence[Planned], learning: Sequence[PlannedTrial], limits: Limits, as_json: bool) -> None:
     jobs: list[Planned | PlannedTrial] = [*planned, *learning]
-    total_s = sum(p.estimate_s for p in jobs)
+    again = chosen(planned, limits)
+    total_s = sum(p.estimate_s for p in (*jobs, *again))
     if as_json:
-        told = {"cases": list(planned), "estimate_s": total_s, "limits": limits}
+        told = {"cases": list(planned), "remeasured": [p.key for p in again], "estimate_s": total_s, "limits": limits}
         print_json(told | {"trials": list(learning)} if learning else told)
         return
     rows = [
@@ -320,7 +326,8 @@ def _print_plan(planned: Sequence[Planned], learning: Sequence[PlannedTrial], li
     print_table("plan", ["", "case", "memory", "time", "verdict"], rows, right=[0, 2, 3])
     skipped = sum(p.skip_reason is not None for p in jobs)
     trained = f"; of these {len(learning)} trials" if learning else ""
+    twice = f"; {len(again)} measured twice, to learn how far processes differ" if again else ""
     print(
-        f"{len(jobs) - skipped} cases to run, {skipped} skipped{trained}; about {seconds(total_s)}, "
+        f"{len(jobs) - skipped} cases to run, {skipped} skipped{trained}{twice}; about {seconds(total_s)}, "
         f"and {CEILINGS_S:.0f} s for the machine's ceilings where they are not known yet"
     )

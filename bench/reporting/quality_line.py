@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from statistics import fmean
 
 from bench import metrics
+from bench.between import Between
 from bench.records import Record
 from bench.reporting.case_trust import trust, trust_summary
 from bench.reporting.format import percent
@@ -14,9 +15,9 @@ from profiles.machine import Machine
 UNSEEN = "cannot be seen"
 
 
-def quality_line(records: Sequence[Record], machine: Machine) -> str:
+def quality_line(records: Sequence[Record], machine: Machine, apart: Between | None = None) -> str:
     """'governor performance; turbo off; ...; steal 0 %; trust: 3 high, 1 low', facts in a fixed order."""
-    return "; ".join((*_set(machine), *_seen(records), *_trusted(records, machine)))
+    return "; ".join((*_set(machine), *_seen(records), *_apart(apart), *_trusted(records, machine)))
 
 
 def _set(machine: Machine) -> list[str]:
@@ -57,6 +58,12 @@ def _share(records: Sequence[Record], name: str, title: str) -> str:
 def _growth(records: Sequence[Record], name: str, title: str, unit: str) -> str:
     grown = [values[-1] - values[0] for r in records if (values := _values(r, name))]
     return f"{title} {f'{sum(grown):.3g} {unit}' if grown else UNSEEN}"
+
+
+def _apart(found: Between | None) -> list[str]:
+    if found is None:
+        return []
+    return [f"two processes of one case differ by up to {percent(found.frac)} ({found.pairs} cases measured twice)"]
 
 
 def _trusted(records: Sequence[Record], machine: Machine) -> list[str]:

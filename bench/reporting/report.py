@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bench import metrics, sections
+from bench.between import Between, between, log_ratios
 from bench.records import Manifest, QualityTrial, Record
 from bench.reporting.cases import (
     SHOWN,
@@ -73,7 +74,9 @@ CONVENTIONS = (
         "Intervals",
         "95 % for the median by order statistics, widened for autocorrelation between repeats; only digits that they "
         "support are shown. They hold for the process that was measured: another one of the same case may differ by "
-        "more (memory layout, neighbours), which `compare RUN RUN` shows and only `gate` decides.",
+        "more (memory layout, neighbours, the moment). A sweep measures some cases once more in processes of their own "
+        "to learn by how much; what the first section says of two cases, and `compare RUN RUN`, allows for it. Only "
+        "`gate` decides.",
     ),
     ("Units", "Rates are decimal (1 GB/s = 1e9 B/s), capacities binary (1 GiB = 2^30 B)."),
 )
@@ -107,20 +110,24 @@ def build_report(
     run_dir: str = "RUN",
     traces: Collection[str] = (),
     trials: Sequence[QualityTrial] = (),
+    again: Sequence[Record] = (),
 ) -> Report:
-    """The report as plain data. `run_dir` is named in the resume command; `traces` are the files that can be linked."""
+    """The report as plain data. `run_dir` is named in the resume command; `traces` are the files that can be linked;
+    `again` are second records of cases, by other processes.
+    """
+    apart = between(log_ratios(records, again))
     found = [r for r in records if r.outcome.status == "ok" and metrics.step_s(r)]
     names = labels(records)
     return Report(
         title=_title(manifest, records, machine),
         subtitle=f"{manifest.name} · {manifest.created_at[:16].replace('T', ' ')} UTC · {_counts(records)}",
-        verdict=tuple(verdict(records, machine)),
+        verdict=tuple(verdict(records, machine, apart)),
         facts=tuple(facts(found, machine, names)),
         sections=tuple(sections.made(Run(manifest, tuple(records), tuple(trials)))),
         machine=tuple(machine_rows(machine)),
         ceilings=tuple(ceiling_rows(machine)),
         ceiling_summary=ceiling_summary(machine),
-        trust=(*_quality(found, machine), *machine.trust, *flag_notes(found)),
+        trust=(*_quality(found, machine, apart), *machine.trust, *flag_notes(found)),
         columns=columns(),
         rows=tuple(case_row(r, machine, names, traces) for r in found),
         ended=tuple(ended_row(r, names) for r in records if r.outcome.status != "ok"),
@@ -131,8 +138,8 @@ def build_report(
     )
 
 
-def _quality(found: Sequence[Record], machine: Machine) -> list[str]:
-    return [f"Conditions of this run: {quality_line(found, machine)}."] if found else []
+def _quality(found: Sequence[Record], machine: Machine, apart: Between | None) -> list[str]:
+    return [f"Conditions of this run: {quality_line(found, machine, apart)}."] if found else []
 
 
 def _title(manifest: Manifest, records: Sequence[Record], machine: Machine) -> str:
@@ -162,6 +169,7 @@ def write_report(
     records: Sequence[Record],
     run_dir: Path | None = None,
     trials: Sequence[QualityTrial] = (),
+    again: Sequence[Record] = (),
 ) -> Path:
     """Write `path` (HTML) and the same name with .md, each whole or not at all; give back `path`.
 
@@ -173,7 +181,7 @@ def write_report(
     machine = manifest.machine
     traced = {r.trace.path for r in records if r.trace}
     linked = {p for p in traced | {page_path(t) for t in traced} if home == path.parent and inside(home, p)}
-    report = build_report(manifest, records, machine, run_dir=str(home), traces=linked, trials=trials)
+    report = build_report(manifest, records, machine, run_dir=str(home), traces=linked, trials=trials, again=again)
     pictures = draw_pictures(records, machine)
     pictures += draw_section_pictures(Run(manifest, tuple(records), tuple(trials)), report.sections)
     write_atomically(path.with_suffix(".md"), render_markdown(report).encode())

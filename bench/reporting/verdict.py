@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from bench import metrics, roofs, stats
+from bench.between import Between, widened
 from bench.records import Record
 from bench.reporting.advice import advice, kernel_frac
 from bench.reporting.format import percent, times, words
@@ -42,8 +43,11 @@ class StageView(NamedTuple):
     bound: str | None
 
 
-def verdict(records: Sequence[Record], machine: Machine) -> list[Sentence]:
-    """Sentences, the most important first. `records` may hold skipped and failed ones; they are left out."""
+def verdict(records: Sequence[Record], machine: Machine, apart: Between | None = None) -> list[Sentence]:
+    """Sentences, the most important first. `records` may hold skipped and failed ones; they are left out.
+
+    `apart` is how far processes of one case differ, which comparisons of two cases allow for where it is known.
+    """
     found = [r for r in records if r.outcome.status == "ok" and metrics.step_s(r)]
     if not found:
         return [Sentence("Nothing measured", "Every case was skipped or failed; the reasons are below.")]
@@ -53,9 +57,9 @@ def verdict(records: Sequence[Record], machine: Machine) -> list[Sentence]:
         ("Stages", _stages(found, machine)),
         ("Embedding", _embedding(found, machine)),
         ("Overhead", _overhead(found, machine)),
-        ("Backends", _backends(found)),
+        ("Backends", _backends(found, apart)),
         ("Threads", idle_threads(found, machine)),
-        ("Scaling", _scaling(found)),
+        ("Scaling", _scaling(found, apart)),
         ("Training", _training(found)),
         ("Caches", _residency(found)),
     )
@@ -214,23 +218,25 @@ def _reuse_explains(record: Record, machine: Machine) -> bool:
     return bool(logical and roof and logical / roof >= LOW_FRACTION)
 
 
-def _backends(found: Sequence[Record]) -> list[str]:
+def _backends(found: Sequence[Record], apart: Between | None) -> list[str]:
     """Per phase, the fastest backend against the next one, at the largest batch size compared."""
     sentences = []
     groups = slices(found, ("backend",))
     for phase in dict.fromkeys(g[0].case.phase for g in groups):
         own = [g for g in groups if g[0].case.phase == phase]
         largest = max(own, key=lambda g: g[0].case.batch_size)
-        sentences.append(_backend_sentence(largest, own, phase))
+        sentences.append(_backend_sentence(largest, own, phase, apart))
     return sentences
 
 
-def _backend_sentence(group: Sequence[Record], own: Sequence[Sequence[Record]], phase: str) -> str:
+def _backend_sentence(
+    group: Sequence[Record], own: Sequence[Sequence[Record]], phase: str, apart: Between | None
+) -> str:
     ranked = sorted(group, key=lambda r: metrics.step_s(r) or 0.0)
     first, rest = ranked[0], ranked[1:]
     where = f"{PHASES.get(phase, phase).capitalize()}, batch {first.case.batch_size}"
-    ahead = [(r, ratio) for r in rest if (ratio := ratio_of(r, first)).excludes_one]
-    level = [r for r in rest if not ratio_of(r, first).excludes_one]
+    ahead = [(r, ratio) for r in rest if (ratio := ratio_of(r, first, apart)).excludes_one]
+    level = [r for r in rest if not ratio_of(r, first, apart).excludes_one]
     parts = [f"{times(*ratio)} as fast as {r.case.backend}" for r, ratio in ahead]
     text = f"{where}: {first.case.backend} is " + (
         f"the fastest backend, {words(parts)}" if parts else "not told apart"
@@ -238,35 +244,36 @@ def _backend_sentence(group: Sequence[Record], own: Sequence[Sequence[Record]], 
     if level:
         names = words([r.case.backend for r in level])
         text += f"; {names} cannot be told apart from it" if parts else f" from {names}"
-    wins = sum(_clear_winner(g) == first.case.backend for g in own)
-    text += " (one process each, whose own difference the intervals do not hold)" if ahead else ""
+    wins = sum(_clear_winner(g, apart) == first.case.backend for g in own)
+    if ahead and apart is None:
+        text += " (one process each, whose own difference the intervals do not hold)"
     return f"{text}." if len(own) == 1 else f"{text}; it leads clearly in {wins} of {len(own)} such comparisons."
 
 
-def _clear_winner(group: Sequence[Record]) -> str | None:
+def _clear_winner(group: Sequence[Record], apart: Between | None) -> str | None:
     ranked = sorted(group, key=lambda r: metrics.step_s(r) or 0.0)
-    return ranked[0].case.backend if ratio_of(ranked[1], ranked[0]).excludes_one else None
+    return ranked[0].case.backend if ratio_of(ranked[1], ranked[0], apart).excludes_one else None
 
 
-def ratio_of(over: Record, under: Record) -> stats.Ratio:
-    """Ratio of the median step times of two measured records, with its interval."""
+def ratio_of(over: Record, under: Record, apart: Between | None = None) -> stats.Ratio:
+    """Ratio of the median step times of two measured records, with its interval, wide enough for `apart`."""
     assert over.measurement is not None
     assert under.measurement is not None
-    return stats.ratio_of_medians(over.measurement.times_s, under.measurement.times_s)
+    return widened(stats.ratio_of_medians(over.measurement.times_s, under.measurement.times_s), apart)
 
 
-def _scaling(found: Sequence[Record]) -> list[str]:
-    return [text for axis in ("batch", "dim", "rows") if (text := _scaling_sentence(found, axis))]
+def _scaling(found: Sequence[Record], apart: Between | None) -> list[str]:
+    return [text for axis in ("batch", "dim", "rows") if (text := _scaling_sentence(found, axis, apart))]
 
 
-def _scaling_sentence(found: Sequence[Record], axis: str) -> str | None:
+def _scaling_sentence(found: Sequence[Record], axis: str, apart: Between | None) -> str | None:
     """Throughput at the largest value of an axis over that at the smallest, over all pairs that differ in it alone."""
     groups = slices(found, (axis,))
     if not groups:
         return None
     least, most = _extremes(groups, axis)
     pairs = [(a, b) for g in groups if (a := _at(g, axis, least)) and (b := _at(g, axis, most))]
-    ratios = [_throughput(a, b) for a, b in pairs]
+    ratios = [_throughput(a, b, apart) for a, b in pairs]
     clear = [r for r in ratios if r.excludes_one]
     grown = f"From {TITLES[axis]} {value_text(axis, least)} to {value_text(axis, most)}"
     return f"{grown}, samples/s {_change(ratios, clear)}."
@@ -282,9 +289,9 @@ def _at(group: Sequence[Record], axis: str, value: Value) -> Record | None:
     return next((r for r in group if axes_of(r.case)[axis] == value), None)
 
 
-def _throughput(before: Record, after: Record) -> stats.Ratio:
+def _throughput(before: Record, after: Record, apart: Between | None) -> stats.Ratio:
     """samples/s after over samples/s before."""
-    ratio, grow = ratio_of(before, after), after.case.batch_size / before.case.batch_size
+    ratio, grow = ratio_of(before, after, apart), after.case.batch_size / before.case.batch_size
     return stats.Ratio(ratio.value * grow, ratio.low * grow, ratio.high * grow)
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from bench import metrics
 from bench.records import Record
 from bench.reporting.cases import Cell, Column
-from bench.reporting.format import capacity, rate, words
+from bench.reporting.format import MISSING, capacity, rate, words
 from bench.reporting.labels import slices, values
 from bench.run import Run
 from bench.sections import Section, Table
@@ -51,17 +51,12 @@ def section(run: Run) -> Section | None:
     if not found:
         return None
     llc_bytes = run.machine.llc_bytes(next(iter(found.values()))[0].record.case.device)
-    columns = (Column("Mode", kind="text"), Column("Distinct bytes touched"), Column("Looked up", basis="modelled"))
-    rows = [
-        (Cell(mode), Cell(capacity(p.touched_bytes)), Cell(rate(p.bytes_per_s, "B/s")), Cell(p.residency))
-        for mode, points in found.items()
-        for p in points
-    ]
+    columns = (Column("Table", kind="text"), *(Column(mode, basis="modelled") for mode in found))
     return Section(
         "caches",
         "The cache curve",
         text=tuple(_sentences(found, llc_bytes)),
-        tables=(Table("", (*columns, Column("Verdict", kind="text")), tuple(rows)),),
+        tables=(Table("Looked up, and below it the distinct bytes touched", columns, tuple(_rows(found))),),
         plots=("cache_curve",),
         notes=(
             "Bytes looked up are counted (rows times lookups), the time is measured. hot: one batch over and over. "
@@ -71,6 +66,24 @@ def section(run: Run) -> Section | None:
             "between; a cold step is dram or mixed.",
         ),
     )
+
+
+def _rows(found: dict[str, list[Point]]) -> list[tuple[Cell, ...]]:
+    """One row per size of the tables."""
+    by_size = {mode: {_table_bytes(p): p for p in points} for mode, points in found.items()}
+    sizes = sorted({size for points in by_size.values() for size in points})
+    return [(Cell(capacity(size)), *(_cell(points.get(size)) for points in by_size.values())) for size in sizes]
+
+
+def _table_bytes(point: Point) -> int:
+    return point.record.case.model.table_bytes if point.record.case.model else 0
+
+
+def _cell(point: Point | None) -> Cell:
+    if point is None:
+        return Cell(MISSING)
+    touched = f"{capacity(point.touched_bytes)}, {point.residency}"
+    return Cell(rate(point.bytes_per_s, "B/s"), touched, point.bytes_per_s)
 
 
 def _sentences(found: dict[str, list[Point]], llc_bytes: int) -> list[str]:

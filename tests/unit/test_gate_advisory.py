@@ -61,7 +61,7 @@ def test_swapping_runs_flips_the_change() -> None:
     )
     assert ahead.change_frac == pytest.approx(0.5)
     assert behind.change_frac == pytest.approx(1 / 1.5 - 1)
-    assert ahead.reason.message == "differs within these two processes"
+    assert ahead.reason.message == "differs beyond the repeats"
 
 
 def test_what_cannot_be_compared_says_why() -> None:

@@ -9,7 +9,7 @@ from statistics import median
 import pytest
 
 from tools import allocators, coverage
-from tools.agreement import CASES, Readings, agreed
+from tools.agreement import CASES, Readings, agreed, line
 
 TOLD = ("iid", "autocorrelated", "bursty", "bimodal")
 
@@ -36,13 +36,17 @@ def test_laws_are_seeded_and_positive(name: str) -> None:
     assert median(first) == pytest.approx(1.0, abs=0.1)
 
 
-def test_agreement_is_told_as_ratios_to_the_bare_loop() -> None:
-    times = {"bare": [0.002, 0.001, 0.003], "timer": [0.00201], "ours": [0.00199], "ours_watched": [0.002]}
+def test_agreement_is_told_as_ratios_to_what_stood_beside_it() -> None:
+    bare = [0.002, 0.001, 0.003, 0.002]  # the host's speed, which moves all sides of an alternation
+    times = {"bare": bare, "timer": [b * 1.005 for b in bare]}
+    times |= {"ours": [b * 0.995 for b in bare[:3]] + [0.004], "ours_watched": [b * 0.995 for b in bare[:3]] + [0.004]}
     found = agreed(CASES[0], Readings(times_s=times, disturbed=4))
-    assert (found.alternations, found.disturbed) == (3, 4)
-    assert found.timer_over_bare == pytest.approx(1.005)
-    assert found.ours_over_bare == pytest.approx(0.995)
-    assert found.telemetry_on_over_off == pytest.approx(1 / 0.995)
+    assert (found.alternations, found.disturbed, found.bare_s) == (4, 4, 0.002)
+    assert found.timer_over_bare.ratio == pytest.approx(1.005)
+    assert found.ours_over_bare.ratio == pytest.approx(0.995)
+    assert found.ours_over_bare.high == pytest.approx(2.0)
+    assert found.telemetry_on_over_off.ratio == 1.0
+    assert "ours/bare 0.995 [0.995, 2.000]" in line(found)
 
 
 def reading(step_s: float, faults: float = 0.0) -> allocators.Reading:

@@ -8,6 +8,7 @@ from bench.plots import style
 from bench.reporting.format import capacity, rate
 from bench.run import Run
 from bench.sections.caches import Point, curves
+from profiles.machine import Machine
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
 TITLE = "The cache curve"
 CAPTION = (
     "Modelled bytes over measured time. Rows looked up per second against the distinct bytes that the steps touch. "
-    "Filled marks are called dram, half-filled mixed, empty cache; dashed lines are the caches that the system reports."
+    "Filled marks are called dram, half-filled mixed, empty cache; dashed lines are the caches that the system "
+    "reports, of as many cores as the steps had threads."
 )
 FILL = {"dram": "full", "mixed": "left", "cache": "none", "unknown": "none"}
 
@@ -70,8 +72,14 @@ def _line(ax: Axes, mode: str, points: list[Point], index: int) -> None:
 
 
 def _caches(ax: Axes, run: Run) -> None:
-    device = run.measured[0].case.device
-    sizes = {"L2": run.machine.cpu.l2_bytes if device == "cpu" else 0, "LLC": run.machine.llc_bytes(device)}
-    for name, size in sizes.items():
+    case = run.measured[0].case
+    l2_bytes = _private_bytes(run.machine, 2, case.num_threads) if case.device == "cpu" else 0
+    for name, size in {"L2": l2_bytes, "LLC": run.machine.llc_bytes(case.device)}.items():
         if size:
             style.mark_size(ax, name, size)
+
+
+def _private_bytes(machine: Machine, level: int, threads: int) -> int:
+    """Of the caches of this level, as much as that many threads can have (0: all of them)."""
+    found = next((c for c in machine.cpu.caches if c.level == level), None)
+    return found.size_bytes * min(threads or found.instances, found.instances) if found else 0
