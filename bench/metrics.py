@@ -16,6 +16,7 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 
 from bench import stats
+from bench.by_identity import by_identity
 from bench.records import Channel, Measurement, Record
 from bench.roofs import StageRoof, roof_step_s, stage_roofs
 from bench.stage_doubts import beats_roof, unlike
@@ -47,6 +48,7 @@ def _measured(formula: Callable[[Measurement], Value]) -> Formula:
     return of_record
 
 
+@by_identity
 def step_s(record: Record) -> float | None:
     """Median over repeats of the mean step time, in seconds."""
     found = record.measurement
@@ -447,6 +449,7 @@ def compute(record: Record, machine: Machine) -> dict[str, Value]:
     return {metric.name: metric.formula(record, machine) for metric in METRICS}
 
 
+@by_identity
 def stages(record: Record, machine: Machine) -> dict[str, dict[str, Any]]:
     """Per stage of the work: its time in the timed step, its work, and how it stands to its roof.
 

@@ -33,7 +33,7 @@ BoundsCheck = Literal["none", "ignore", "warning", "fatal"]
 WaitPolicy = Literal["default", "passive", "active"]
 
 
-class Case(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Case(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, weakref=True):
     """One point of a sweep: a model, or a user's own step (`code`, as path.py:function), and how it is run.
 
     `num_threads` 0 is every CPU the process may use (those of `affinity`, a list such as '0,2-3', where that is not
@@ -313,7 +313,7 @@ class Costs(msgspec.Struct, frozen=True, kw_only=True):
         return self.total_s - before_s - self.measure_s - self.trace_s
 
 
-class Record(msgspec.Struct, frozen=True, kw_only=True):
+class Record(msgspec.Struct, frozen=True, kw_only=True, weakref=True):
     """One case and all that is known of how it went. One line of records.jsonl.
 
     parameters: counted from the built module by what they belong to (tables, bottom_mlp, interaction, top_mlp; bias

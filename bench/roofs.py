@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Literal, NamedTuple
 
+from bench.by_identity import by_identity
 from bench.records import Record
 from profiles.machine import Ceilings, Machine
 from profiles.roofline import gather_roof, gemm_roof, stream_roof
@@ -98,6 +99,7 @@ def _computing_s(work: StageWork, ceilings: Ceilings, dtype: str) -> float:
     return work.flops / peak if peak else 0.0
 
 
+@by_identity
 def stage_roofs(record: Record, machine: Machine) -> dict[str, StageRoof]:
     """StageRoof per stage of the work; empty where work or ceilings are missing."""
     ceilings = ceilings_of(record, machine)

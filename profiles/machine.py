@@ -134,7 +134,7 @@ class Fingerprint(msgspec.Struct, frozen=True, kw_only=True):
     volatile: dict[str, Any]
 
 
-class Machine(msgspec.Struct, frozen=True, kw_only=True):
+class Machine(msgspec.Struct, frozen=True, kw_only=True, weakref=True):
     """One machine: identity, and its ceilings per device once they have been measured."""
 
     cpu: Cpu

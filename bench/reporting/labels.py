@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from bench.by_identity import by_identity
 from bench.records import Case, Record
 from bench.reporting.format import count, short
 from bench.terminal import printable
@@ -41,6 +42,7 @@ TITLES = {
 PHASES = {"forward": "forward", "train_step": "train"}
 
 
+@by_identity
 def axes_of(case: Case) -> Axes:
     """Every axis of a case by its short name; those of the model only where it has one."""
     found: Axes = {"code": case.code} if case.code else {}
@@ -180,11 +182,12 @@ def fit(text: str, most: int) -> str:
 
 def slices(records: Sequence[Record], axes: Sequence[str]) -> list[list[Record]]:
     """Groups of records that differ in `axes` alone, the largest first; only those in which each of them varies."""
-    groups: dict[tuple[tuple[str, Value], ...], list[Record]] = {}
+    groups: dict[frozenset[tuple[str, Value]], list[Record]] = {}
+    apart = {*axes, *_dependent(axes)}
     for record in records:
         found = axes_of(record.case)
         if all(name in found for name in axes):
-            rest = tuple(sorted((n, v) for n, v in found.items() if n not in axes and n not in _dependent(axes)))
+            rest = frozenset(item for item in found.items() if item[0] not in apart)
             groups.setdefault(rest, []).append(record)
     usable = [g for g in groups.values() if all(len(values(g, name)) > 1 for name in axes)]
     return sorted(usable, key=len, reverse=True)

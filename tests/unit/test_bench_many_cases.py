@@ -87,8 +87,8 @@ def test_pictures_have_all_variants_in_order() -> None:
 def test_the_command_tells_memory_and_cost_beside_measuring() -> None:
     costs = Costs(total_s=3.0, measure_s=2.0, build_s=0.5)
     found = [msgspec.structs.replace(r, costs=costs) for r in many(20)]
-    told = facts(found, [Memory(3, 100), Memory(20, 110)], 70.0)
+    told = facts(found, [Memory(3, 100), Memory(19, 110), Memory(20, 300)], 70.0)
     assert told["fixed_s_p50"] == told["fixed_s_p99"] == pytest.approx(0.5)
     assert told["beside_measuring_s_p50"] == pytest.approx(1.0)
     assert told["sweep_s_per_case"] == pytest.approx(3.5)
-    assert (told["parent_rss_bytes_at_10_percent"], told["parent_rss_bytes_at_the_end"]) == (100, 110)
+    assert (told["parent_rss_bytes_at_10_percent"], told["parent_rss_bytes_before_the_last"]) == (100, 110)
