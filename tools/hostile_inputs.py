@@ -247,7 +247,7 @@ def verb(run_dir: Path, chance: random.Random) -> tuple[str, ...]:
 def mutated_results(home: Path, chance: random.Random) -> Example:
     """A run folder with some bytes of one file changed."""
     run_dir = _copied(home)
-    file = run_dir / chance.choice((store.MANIFEST, store.RECORDS, store.TRIALS))
+    file = _one_file(run_dir, chance)
     file.write_bytes(mutated(file.read_bytes(), chance))
     return Example("mutated results", verb(run_dir, chance))
 
@@ -255,7 +255,7 @@ def mutated_results(home: Path, chance: random.Random) -> Example:
 def resealed_results(home: Path, chance: random.Random) -> Example:
     """A run folder in which one object was changed by somebody who made its checksum anew."""
     run_dir = _copied(home)
-    file = run_dir / chance.choice((store.MANIFEST, store.RECORDS, store.TRIALS))
+    file = _one_file(run_dir, chance)
     whole = [msgspec.json.format(file.read_bytes(), indent=-1)] if file.name == store.MANIFEST else None
     lines = whole or file.read_bytes().splitlines()
     at = chance.randrange(len(lines))
@@ -266,6 +266,11 @@ def resealed_results(home: Path, chance: random.Random) -> Example:
         lines[at] = seal(mutated(plain, chance) or b"{}")
     file.write_bytes(b"\n".join(lines) + b"\n")
     return Example("results sealed anew", verb(run_dir, chance))
+
+
+def _one_file(run_dir: Path, chance: random.Random) -> Path:
+    names = (store.MANIFEST, store.RECORDS, store.REMEASURED, store.TRIALS)
+    return chance.choice([run_dir / name for name in names if (run_dir / name).exists()])
 
 
 def _copied(home: Path) -> Path:
@@ -294,7 +299,7 @@ def examples(home: Path, run_dir: Path, number: int, seed: int) -> Iterator[Exam
 def main() -> int:
     """Try as many as asked; 1 at the first that ends badly."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path, help="a run folder with records and quality trials, to be mutated")
+    parser.add_argument("run", type=Path, help="a run folder, with quality trials best, to be mutated")
     parser.add_argument("--examples", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", action="store_true")

@@ -29,6 +29,9 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with store.Appender(folder) as out:
         for record in found:
             out.add(record)
+    with store.Appender(folder, store.REMEASURED) as out:
+        for record in found[:3]:
+            out.add(record)
     with store.Appender(folder, store.TRIALS) as out:
         for trial in trials(PLANTED, CONTROL)[:4]:
             out.add(trial)
@@ -46,7 +49,10 @@ def test_every_kind_ends_well_and_both_ways(run_dir: Path, tmp_path: Path) -> No
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=st.binary(max_size=300), name=st.sampled_from([store.MANIFEST, store.RECORDS, store.TRIALS, "sweep.toml"]))
+@given(
+    data=st.binary(max_size=300),
+    name=st.sampled_from([store.MANIFEST, store.RECORDS, store.REMEASURED, store.TRIALS, "sweep.toml"]),
+)
 def test_any_bytes_at_all(run_dir: Path, tmp_path: Path, data: bytes, name: str) -> None:
     # The same bytes may be tried under several names, or again.
     home = Path(tempfile.mkdtemp(dir=tmp_path))
