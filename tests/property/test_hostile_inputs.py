@@ -19,6 +19,7 @@ from tests.sample_trials import CONTROL, PLANTED, trials
 from tools.hostile_inputs import MAKERS, examples, judged, run
 
 EXAMPLES_OF_EACH = 40
+FILES = (store.MANIFEST, store.RECORDS, store.REMEASURED, store.TRIALS, "sweep.toml")
 
 
 @pytest.fixture(scope="module")

@@ -333,10 +333,15 @@ def test_the_verdict_says_what_page_faults_cost_and_what_pinning_brought() -> No
 def test_no_case_that_fits_the_cache_is_called_dram() -> None:
     found = made("caches")
     assert [t for t in found.text if "Called dram" in t] == []
-    verdicts = {(row[0], row[1]): row[3] for row in cells(found)}
-    assert verdicts["rotated", "1 GiB"] == "dram"
-    assert verdicts["cold", "256 KiB"] == "mixed"
-    assert verdicts["hot", "256 KiB"] == "cache"
+    (table,) = found.tables
+    modes = [column.title for column in table.columns[1:]]
+    assert modes == ["hot", "rotated", "cold"]
+    verdicts = {
+        (mode, *cell.note.split(", ")) for row in table.rows for mode, cell in zip(modes, row[1:], strict=True)
+    }
+    assert ("rotated", "1 GiB", "dram") in verdicts
+    assert ("cold", "256 KiB", "mixed") in verdicts
+    assert ("hot", "256 KiB", "cache") in verdicts
     assert found.text[0].startswith("rotated: ")
     wrong = [msgspec.structs.replace(r, inputs=msgspec.structs.replace(r.inputs, residency="dram")) for r in caches()]
     assert "Called dram although" in made("caches", run(wrong)).text[-1]
