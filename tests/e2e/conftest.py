@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -50,18 +51,22 @@ class Cli:
 @pytest.fixture(scope="session")
 def cli_environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     own = tmp_path_factory.mktemp("own")
-    environment = os.environ | {
-        "DLRM_BENCH_CACHE": str(own / "cache"),
+    shared = tmp_path_factory.getbasetemp().parent if "PYTEST_XDIST_WORKER" in os.environ else own
+    # A pytest that a test starts is not one of our workers.
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_XDIST_")}
+    environment = plain | {
+        "DLRM_BENCH_CACHE": str(shared / "cache"),
         "DLRM_BENCH_LOCK": str(own / "bench.lock"),
         "PYTHONPATH": os.pathsep.join(p for p in (str(ROOT), os.environ.get("PYTHONPATH", "")) if p),
         "COLUMNS": "200",
     }
-    _keep_ceilings(Cli(own, environment))
+    with FileLock(shared / "ceilings.lock"):
+        _keep_ceilings(Cli(own, environment))
     return environment
 
 
 def _keep_ceilings(cli: Cli) -> None:
-    """Measure once for the session. On a busy machine the program would not keep them, and measure in every test."""
+    """Measure once for all workers. On a busy machine the program would not keep them, and measure in every test."""
     done = cli("machine", "--json")
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
