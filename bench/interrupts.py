@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from types import FrameType
 from typing import NoReturn
@@ -13,6 +14,8 @@ from bench.errors import Exit
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 SHOW_CURSOR = b"\x1b[?25h"
+AGAIN_S = 0.02
+"""How long after Python dropped an interrupt it is raised again."""
 
 
 class _Stopper:
@@ -42,10 +45,24 @@ def install() -> None:
     for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _stopper)
+    signal.signal(signal.SIGALRM, _raise_again)
+    sys.unraisablehook = _raise_later
+
+
+def _raise_later(dropped: sys.UnraisableHookArgs) -> None:
+    """Destructors and callbacks cannot raise: an interrupt that arrives in one comes again once it has returned."""
+    if _stopper.asked and dropped.exc_type is KeyboardInterrupt:
+        signal.setitimer(signal.ITIMER_REAL, AGAIN_S)
+    else:
+        sys.__unraisablehook__(dropped)
+
+
+def _raise_again(number: int, frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
 
 
 def stop_if_asked() -> None:
-    """Raise KeyboardInterrupt where one was asked for and Python dropped it, as in destructors and callbacks."""
+    """Raise KeyboardInterrupt where one was asked for and Python has dropped it."""
     if _stopper.asked:
         raise KeyboardInterrupt
 

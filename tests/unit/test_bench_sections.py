@@ -336,9 +336,7 @@ def test_no_case_that_fits_the_cache_is_called_dram() -> None:
     (table,) = found.tables
     modes = [column.title for column in table.columns[1:]]
     assert modes == ["hot", "rotated", "cold"]
-    verdicts = {
-        (mode, *cell.note.split(", ")) for row in table.rows for mode, cell in zip(modes, row[1:], strict=True)
-    }
+    verdicts = {(mode, *cell.note.split(", ")) for row in table.rows for mode, cell in zip(modes, row[1:], strict=True)}
     assert ("rotated", "1 GiB", "dram") in verdicts
     assert ("cold", "256 KiB", "mixed") in verdicts
     assert ("hot", "256 KiB", "cache") in verdicts
