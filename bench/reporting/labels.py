@@ -28,7 +28,25 @@ WORDS = {
     "tf32": "tf32",
     "interop": "inter-op threads",
     "denormals": "denormals",
+    "allocator": "allocator",
+    "wait policy": "wait",
+    "matmul precision": "matmul",
+    "bounds check": "bounds check",
 }
+USUAL: Axes = {
+    "allocator": "pinned",
+    "pages": "huge",
+    "affinity": "every CPU",
+    "interop": 0,
+    "wait policy": "default",
+    "denormals": "kept",
+    "matmul precision": "highest",
+    "index dtype": "int64",
+    "bounds check": "none",
+    "without grad": "no_grad",
+}
+"""Settings of the process and their default values, as axes_of words them. Threads are an axis of their own."""
+MANY_SETTINGS = 3
 TITLES = {
     "rows": "rows per table",
     "dim": "dim",
@@ -64,11 +82,11 @@ def axes_of(case: Case) -> Axes:
     found |= {
         "affinity": f"CPU {case.affinity}" if case.affinity else "every CPU",
         "interop": case.interop_threads,
-        "wait policy": f"wait {case.wait_policy}",
+        "wait policy": case.wait_policy,
         "denormals": "flushed" if case.flush_denormal else "kept",
-        "matmul precision": f"matmul {case.matmul_precision}",
+        "matmul precision": case.matmul_precision,
         "index dtype": case.index_dtype,
-        "bounds check": f"bounds check {case.bounds_check}",
+        "bounds check": case.bounds_check,
         "without grad": "inference_mode" if case.inference_mode else "no_grad",
     }
     if case.phase == "train_step":
@@ -134,8 +152,13 @@ def named(name: str, value: Value) -> str:
 
 
 def label(case: Case, names: Sequence[str]) -> str:
-    """The case in words, by the axes in `names`: 'rows 1M · dim 64 · B 2048 · tbe · forward'."""
+    """The case in words, by the axes in `names`: 'rows 1M · dim 64 · B 2048 · tbe · forward'.
+
+    Where several settings of the process vary, those at their defaults are left out.
+    """
     axes = axes_of(case)
+    if sum(n in USUAL for n in names) >= MANY_SETTINGS:
+        names = [n for n in names if axes.get(n) != USUAL.get(n, ())]
     return " · ".join(named(n, axes[n]) for n in names if n in axes) or case_name(case)
 
 

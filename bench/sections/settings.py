@@ -11,23 +11,10 @@ from bench.records import Record
 from bench.reporting.advice import faults_per_step, kernel_frac
 from bench.reporting.cases import Cell, Column
 from bench.reporting.format import percent, seconds, short, words
-from bench.reporting.labels import Value, axes_of, label, slices
+from bench.reporting.labels import USUAL, Value, axes_of, label, slices
 from bench.run import Run
 from bench.sections import Section, Table
 
-DEFAULTS: dict[str, Value] = {
-    "allocator": "pinned",
-    "pages": "huge",
-    "affinity": "every CPU",
-    "interop": 0,
-    "wait policy": "wait default",
-    "denormals": "kept",
-    "matmul precision": "matmul highest",
-    "index dtype": "int64",
-    "bounds check": "bounds check none",
-    "without grad": "no_grad",
-}
-"""Settings and their default values, as bench/reporting/labels.py words them. Threads have a section of their own."""
 WORTH_FRAC = 0.03
 
 
@@ -54,14 +41,14 @@ class Worth(NamedTuple):
 
 def worths(run: Run) -> list[Worth]:
     """Every value of every setting that varies alone, beside the default."""
-    return [w for setting in DEFAULTS for w in _of_setting(run.measured, setting)]
+    return [w for setting in USUAL for w in _of_setting(run.measured, setting)]
 
 
 def _of_setting(records: Sequence[Record], setting: str) -> list[Worth]:
     found: dict[tuple[Value, str], list[tuple[Record, Record]]] = {}
     for group in slices(records, (setting,)):
         by_value = {axes_of(r.case)[setting]: r for r in group}
-        base = by_value.pop(DEFAULTS[setting], None)
+        base = by_value.pop(USUAL[setting], None)
         if base is None:
             continue
         for value, record in by_value.items():
@@ -70,7 +57,8 @@ def _of_setting(records: Sequence[Record], setting: str) -> list[Worth]:
 
 
 def _where(record: Record) -> str:
-    return label(record.case, ("model", "backend", "phase", "threads"))
+    threads = ("threads",) if record.case.num_threads else ()
+    return label(record.case, ("model", "backend", "phase", *threads))
 
 
 def _worth(setting: str, value: Value, where: str, pairs: Sequence[tuple[Record, Record]]) -> Worth:
@@ -120,7 +108,7 @@ def _sentences(found: Sequence[Worth]) -> list[str]:
 
 def _sentence(worth: Worth) -> str:
     middle = median(worth.ratios)
-    how = f"{middle:.2f}× as fast as {DEFAULTS[worth.setting]}"
+    how = f"{middle:.2f}× as fast as {USUAL[worth.setting]}"
     pairs = f"in {len(worth.ratios)} of {len(worth.ratios)} pairs of processes"
     faults = median(faults_per_step(r) for r in worth.records)
     why = f", with {short(faults)} page faults a step" if faults > 1 else ""
@@ -131,7 +119,7 @@ def _rows(found: Sequence[Worth]) -> list[tuple[Cell, ...]]:
     rows = []
     for setting, where in dict.fromkeys((w.setting, w.where) for w in found):
         own = [w for w in found if (w.setting, w.where) == (setting, where)]
-        rows.append(_row(setting, DEFAULTS[setting], where, own[0].defaults, (1.0,)))
+        rows.append(_row(setting, USUAL[setting], where, own[0].defaults, (1.0,)))
         rows += [_row(setting, w.value, where, w.records, w.ratios) for w in own]
     return rows
 
@@ -139,7 +127,7 @@ def _rows(found: Sequence[Worth]) -> list[tuple[Cell, ...]]:
 def _row(
     setting: str, value: Value, where: str, records: Sequence[Record], ratios: Sequence[float]
 ) -> tuple[Cell, ...]:
-    is_default = value == DEFAULTS[setting]
+    is_default = value == USUAL[setting]
     ends = (median(ratios), min(ratios), max(ratios))
     return (
         Cell(f"{setting}: {value}", "default" if is_default else ""),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from bench.plots import style
 from bench.run import Run
-from bench.sections.settings import DEFAULTS, worths
+from bench.sections.settings import worths
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -36,7 +36,7 @@ def draw(run: Run) -> Figure | None:
         ax.scatter(worth.ratios, [row] * len(worth.ratios), s=14, color=tone, alpha=0.55, linewidth=0)
         ax.scatter([median(worth.ratios)], [row], marker="|", s=110, linewidth=2.2, color=text, zorder=3)
     ax.axvline(1, color=style.look().palette.muted, linewidth=1)
-    style.case_rows(ax, [f"{w.setting} {DEFAULTS[w.setting]} → {w.value} · {w.where}" for w in found])
+    style.case_rows(ax, [f"{w.setting} {w.value} · {w.where}" for w in found])
     ratios = [r for w in found for r in w.ratios]
     low, high = min(*ratios, 0.9) / 1.05, max(*ratios, 1.1) * 1.05
     ax.set_xlim(low, high)
