@@ -80,9 +80,18 @@ def widened(ratio: Ratio, found: Between | None) -> Ratio:
     """
     if found is None:
         return ratio
-    below, above = math.log(ratio.value / ratio.low), math.log(ratio.high / ratio.value)
-    return Ratio(
-        ratio.value,
-        ratio.value * math.exp(-math.hypot(below, found.reach)),
-        ratio.value * math.exp(math.hypot(above, found.reach)),
-    )
+    return Ratio(ratio.value, *_wider(ratio.value, ratio.low, ratio.high, found.reach))
+
+
+def widened_median(middle: float, ends: tuple[float, float], found: Between | None) -> tuple[float, float]:
+    """The interval of one process's median, wide enough for the median of all processes of the case.
+
+    One process lies from that by what two differ by, over the root of two.
+    """
+    return ends if found is None else _wider(middle, *ends, found.reach / math.sqrt(2))
+
+
+def _wider(value: float, low: float, high: float, reach: float) -> tuple[float, float]:
+    """Both ends further out by log distances in quadrature."""
+    below, above = math.hypot(math.log(value / low), reach), math.hypot(math.log(high / value), reach)
+    return value * math.exp(-below), value * math.exp(above)

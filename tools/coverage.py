@@ -2,8 +2,9 @@
 
 Simulated: N short measurements of each law of noise, by the harness's own warm-up, stop rule and interval on a fake
 clock; the long-run median is that of 100,000 repeats of the law. Real: one case, measured N times in one process by the
-same code; the long-run median is that of all their repeats. Prints the share of intervals that hold it, the mean half
-width and the mean number of repeats.
+same code; the long-run median is that of all their repeats. A speed that drifts from one measurement to the next cannot
+be told from one of them: a sweep measures some cases twice for that, and the second line has intervals widened as a
+sweep's are. Prints the share of intervals that hold it, the mean half width and the mean number of repeats.
 """
 
 from __future__ import annotations
@@ -19,19 +20,24 @@ from typing import Any
 
 import msgspec
 
+from bench.between import Between, between, widened_median
 from bench.records import Limits, Measurement
 from bench.running.clocks import Repeat, Step
 from bench.running.environment import environment
 from bench.running.forkserver import Emit
 from bench.running.measuring import measure
 from bench.running.pool import Pool
-from bench.stats import half_width_frac, median_interval
+from bench.stats import median_interval
 
 STEP_S = 0.05
 LONG_RUN_REPEATS = 100_000
 LIMITS = Limits(budget_s=2.0)
 REAL_LIMITS = Limits(budget_s=0.5, min_repeat_s=0.01)
 Law = Callable[[random.Random], Iterator[float]]
+
+
+PAIRS, DRAWS = 6, 100
+"""Cases that a sweep measures twice, and how often such pairs are drawn from what was measured."""
 
 
 class Covered(msgspec.Struct, frozen=True, kw_only=True):
@@ -116,17 +122,32 @@ def simulated(name: str, measurements: int, seed: int) -> Covered:
     return covered(f"fake clock, {name}", found, truth)
 
 
-def covered(what: str, found: Sequence[Measurement], truth: float) -> Covered:
-    """How often the intervals of `found` hold `truth`."""
-    intervals = [median_interval(m.times_s) for m in found]
+def covered(
+    what: str, found: Sequence[Measurement], truth: float, apart: Sequence[Between | None] = (None,)
+) -> Covered:
+    """How often the intervals of `found` hold `truth`, on average over what each of `apart` widens them by."""
+    middles = [median(m.times_s) for m in found]
+    ends = [median_interval(m.times_s) for m in found]
+    wide = [
+        (middle, *widened_median(middle, own, one)) for one in apart for middle, own in zip(middles, ends, strict=True)
+    ]
     return Covered(
         what=what,
         measurements=len(found),
-        covered_frac=fmean(low <= truth <= high for low, high in intervals),
-        half_width_frac=fmean(half_width_frac(m.times_s) for m in found),
+        covered_frac=fmean(low <= truth <= high for _, low, high in wide),
+        half_width_frac=fmean((high - low) / 2 / middle for middle, low, high in wide),
         repeats=fmean(len(m.times_s) for m in found),
         steady_frac=fmean("not_steady" not in m.flags for m in found),
     )
+
+
+def pairs_of(found: Sequence[Measurement], seed: int) -> list[Between | None]:
+    """What sweeps that measured PAIRS of cases twice, at random moments of these, would take processes to differ by."""
+    middles, drawn = [median(m.times_s) for m in found], []
+    for number in range(DRAWS):
+        picked = random.Random(f"{seed} {number}").sample(middles, 2 * PAIRS)
+        drawn.append(between([math.log(a / b) for a, b in zip(picked[::2], picked[1::2], strict=True)]))
+    return drawn
 
 
 def job(payload: bytes, emit: Emit) -> None:
@@ -148,8 +169,8 @@ def job(payload: bytes, emit: Emit) -> None:
             emit("measured", msgspec.to_builtins(measure(step, inputs, HostClock(), REAL_LIMITS)))
 
 
-def real(measurements: int) -> Covered:
-    """Coverage on this machine, by one process."""
+def real(measurements: int, seed: int) -> list[Covered]:
+    """Coverage on this machine, by one process: of its intervals as they are, and widened as a sweep widens them."""
     found: list[Measurement] = []
 
     def on_event(_: str, body: dict[str, Any]) -> None:
@@ -161,7 +182,11 @@ def real(measurements: int) -> Covered:
     if ending.kind != "ok":
         raise SystemExit(ending.log)
     print(file=sys.stderr)
-    return covered("one case, one process", found, median(t for m in found for t in m.times_s))
+    truth = median(t for m in found for t in m.times_s)
+    return [
+        covered("one case, one process", found, truth),
+        covered(f"the same, allowing for {PAIRS} pairs", found, truth, pairs_of(found, seed)),
+    ]
 
 
 def main() -> None:
@@ -173,7 +198,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     found = [simulated(name, options.simulated, options.seed) for name in LAWS if options.simulated]
-    found += [real(options.real)] if options.real else []
+    found += real(options.real, options.seed) if options.real else []
     if options.json:
         print(msgspec.json.format(msgspec.json.encode(found)).decode())
         return

@@ -25,21 +25,27 @@ def show_run(run_dir: Path, *, as_json: bool, as_csv: bool) -> None:
     manifest = store.read_manifest(run_dir)
     records = store.read_records(run_dir)
     rows = metrics.rows(records, manifest.machine)
+    apart = between(log_ratios(records, store.read_remeasured(run_dir)))
     if as_json:
-        print_json([row | _told(record, records, manifest) for row, record in zip(rows, records, strict=True)])
+        told = [row | _told(record, records, manifest, apart) for row, record in zip(rows, records, strict=True)]
+        print_json(told)
     elif as_csv:
         write_rows(rows, sys.stdout)
     else:
-        _print_rows(manifest, records, rows, between(log_ratios(records, store.read_remeasured(run_dir))))
+        _print_rows(manifest, records, rows, apart)
 
 
-def _told(record: Record, records: Sequence[Record], manifest: Manifest) -> dict[str, Any]:
-    """Trust and advice of one case, and which metrics are modelled."""
+def _told(record: Record, records: Sequence[Record], manifest: Manifest, apart: Between | None) -> dict[str, Any]:
+    """Trust and advice of one case, its step time's interval for any process, and which metrics are modelled."""
     from bench.reporting.advice import advice
     from bench.reporting.case_trust import trust
+    from bench.reporting.cases import any_process
 
     found = trust(record, manifest.machine)
+    known = apart is not None and record.outcome.status == "ok"
+    wide = any_process(metrics.compute(record, manifest.machine), apart)["step_s_ci95"] if known else None
     return {
+        "step_s_ci95_any_process": wide,
         "trust": {"level": found.level, "reasons": list(found.reasons)} if found else None,
         "advice": advice(record, records),
         "modelled": sorted(metrics.MODELLED),
@@ -51,7 +57,7 @@ def _print_rows(
     manifest: Manifest, records: Sequence[Record], rows: Sequence[dict[str, Any]], apart: Between | None
 ) -> None:
     from bench.reporting.case_trust import trust
-    from bench.reporting.cases import format_metric
+    from bench.reporting.cases import any_process, format_metric
     from bench.reporting.quality_line import quality_line
 
     shown = ("step_s_p50", "samples_per_s", "compulsory_bytes_per_s", "fraction_of_roof", "peak_rss_bytes")
@@ -59,7 +65,7 @@ def _print_rows(
     for row, record in zip(rows, records, strict=True):
         outcome, trusted = row["outcome"], trust(record, manifest.machine)
         if outcome["status"] == "ok":
-            values = [format_metric(name, row["metrics"]) for name in shown]
+            values = [format_metric(name, any_process(row["metrics"], apart)) for name in shown]
         else:
             values = [str(outcome.get("reason") or ""), *[""] * (len(shown) - 1)]
         cells.append([row["key"], outcome["status"], *values, trusted.level if trusted else ""])

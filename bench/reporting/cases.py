@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 from urllib.parse import quote
 
 from bench import metrics, stats
+from bench.between import Between, widened_median
 from bench.records import Record
 from bench.reporting.case_trust import trust
 from bench.reporting.format import MISSING, by_unit, count, ends_text, percent
@@ -109,7 +110,9 @@ def interval_of(name: str, value: float, values: Mapping[str, Any]) -> tuple[flo
     return (value * middle / ends[1], value * middle / ends[0]) if per_second else None
 
 
-def facts(found: Sequence[Record], machine: Machine, names: Mapping[str, str]) -> list[Fact]:
+def facts(
+    found: Sequence[Record], machine: Machine, names: Mapping[str, str], apart: Between | None = None
+) -> list[Fact]:
     """The strip: best throughput by phase, largest embedding share, nearest to the gather roof, typical precision."""
     facts = []
     for phase in dict.fromkeys(r.case.phase for r in found):
@@ -125,14 +128,22 @@ def facts(found: Sequence[Record], machine: Machine, names: Mapping[str, str]) -
     if reached:
         fraction, record = max(reached, key=lambda pair: pair[0])
         facts.append(Fact("Closest to the gather roof", percent(fraction), names[record.key]))
-    return facts + _precision_fact(found)
+    return facts + _precision_fact(found, apart)
 
 
-def _precision_fact(found: Sequence[Record]) -> list[Fact]:
-    widths = [stats.half_width_frac(r.measurement.times_s) for r in found if r.measurement]
+def _precision_fact(found: Sequence[Record], apart: Between | None) -> list[Fact]:
+    widths = [_half_width_frac(r.measurement.times_s, apart) for r in found if r.measurement]
     if not widths:
         return []
-    return [Fact("Typical precision", f"±{percent(median(widths))}", f"widest ±{percent(max(widths))}, of the median")]
+    which = ", other processes allowed for" if apart else ", of one process"
+    told = f"widest ±{percent(max(widths))}, of the median{which}"
+    return [Fact("Typical precision", f"±{percent(median(widths))}", told)]
+
+
+def _half_width_frac(times_s: Sequence[float], apart: Between | None) -> float:
+    middle = median(times_s)
+    low, high = widened_median(middle, stats.median_interval(times_s), apart)
+    return (high - low) / 2 / middle
 
 
 def _embedding_share(record: Record) -> float | None:
@@ -151,10 +162,24 @@ def about(name: str) -> str:
     return ABOUT_SHARE if name == "embedding_share_frac" else metrics.BY_NAME[name].description
 
 
-def case_row(record: Record, machine: Machine, names: Mapping[str, str], traces: Collection[str]) -> CaseRow:
+def any_process(values: Mapping[str, Any], apart: Between | None) -> dict[str, Any]:
+    """Metrics of a case with an interval of the step time that holds for any process of it, as far as that is known."""
+    middle, ends = values.get("step_s_p50"), values.get("step_s_ci95")
+    if not middle or not ends:
+        return dict(values)
+    return {**values, "step_s_ci95": widened_median(middle, (ends[0], ends[1]), apart)}
+
+
+def case_row(
+    record: Record,
+    machine: Machine,
+    names: Mapping[str, str],
+    traces: Collection[str],
+    apart: Between | None = None,
+) -> CaseRow:
     """One measured case; its trace and the page beside it are linked where they are among `traces`."""
     assert record.measurement is not None
-    values = metrics.compute(record, machine)
+    values = any_process(metrics.compute(record, machine), apart)
     path = record.trace.path if record.trace else None
     page = page_path(path) if path else None
     return CaseRow(

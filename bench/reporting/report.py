@@ -73,10 +73,10 @@ CONVENTIONS = (
     (
         "Intervals",
         "95 % for the median by order statistics, widened for autocorrelation between repeats; only digits that they "
-        "support are shown. They hold for the process that was measured: another one of the same case may differ by "
-        "more (memory layout, neighbours, the moment). A sweep measures some cases once more in processes of their own "
-        "to learn by how much; what the first section says of two cases, and `compare RUN RUN`, allows for it. Only "
-        "`gate` decides.",
+        "support are shown. Another process of the same case may differ by more (memory layout, neighbours). "
+        "A sweep measures some cases once more in processes of their own to learn by how much, and intervals in the "
+        "first section and in the table of cases are widened by it; those in plots and other sections hold for the "
+        "processes that were measured. Only `gate` decides.",
     ),
     ("Units", "Rates are decimal (1 GB/s = 1e9 B/s), capacities binary (1 GiB = 2^30 B)."),
 )
@@ -122,14 +122,14 @@ def build_report(
         title=_title(manifest, records, machine),
         subtitle=f"{manifest.name} · {manifest.created_at[:16].replace('T', ' ')} UTC · {_counts(records)}",
         verdict=tuple(verdict(records, machine, apart)),
-        facts=tuple(facts(found, machine, names)),
+        facts=tuple(facts(found, machine, names, apart)),
         sections=tuple(sections.made(Run(manifest, tuple(records), tuple(trials)))),
         machine=tuple(machine_rows(machine)),
         ceilings=tuple(ceiling_rows(machine)),
         ceiling_summary=ceiling_summary(machine),
         trust=(*_quality(found, machine, apart), *machine.trust, *flag_notes(found)),
         columns=columns(),
-        rows=tuple(case_row(r, machine, names, traces) for r in found),
+        rows=tuple(case_row(r, machine, names, traces, apart) for r in found),
         ended=tuple(ended_row(r, names) for r in records if r.outcome.status != "ok"),
         conventions=CONVENTIONS,
         commands=tuple(_commands(manifest, run_dir)),

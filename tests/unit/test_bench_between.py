@@ -9,14 +9,17 @@ from collections.abc import Sequence
 import msgspec
 import pytest
 
-from bench.between import Between, between, chosen, log_ratios, widened
+from bench.between import Between, between, chosen, log_ratios, widened, widened_median
 from bench.gate.advisory import agreement, compare, timed
 from bench.plan import Planned
 from bench.records import Limits, Outcome, Record
+from bench.reporting.cases import case_row
 from bench.reporting.quality_line import quality_line
 from bench.reporting.verdict import verdict
 from bench.stats import Ratio
 from tests import sample_records
+
+WIDE = Between(1.0, 6)
 
 
 def planned(estimates_s: Sequence[float], skipped: Sequence[int] = ()) -> list[Planned]:
@@ -82,6 +85,20 @@ def test_an_interval_is_widened_on_both_sides_and_never_narrowed() -> None:
     assert widened(ratio, Between(0.0, 5)) == pytest.approx(ratio)
 
 
+def test_a_median_is_widened_by_what_one_process_lies_from_all() -> None:
+    low, high = widened_median(0.010, (0.0098, 0.0103), Between(0.05, 400))
+    assert math.log(0.010 / low) == pytest.approx(math.hypot(math.log(0.010 / 0.0098), 1.96 * 0.05 / 2**0.5), rel=0.02)
+    assert high > 0.0103
+    assert widened_median(0.010, (0.0098, 0.0103), None) == (0.0098, 0.0103)
+
+
+def test_the_table_of_cases_shows_no_digit_that_another_process_would_not() -> None:
+    record = sample_records.record(sample_records.scaling_cases()[0])
+    rows = [case_row(record, sample_records.machine(), {record.key: "a case"}, (), apart) for apart in (None, WIDE)]
+    digits = [len([c for c in row.cells[1].text if c.isdigit()]) for row in rows]
+    assert digits[1] < digits[0]
+
+
 def runs_of(seed: int, sd: float) -> tuple[list[Record], list[float]]:
     """A run whose processes differ by a law of `sd`, and the log ratios of six of its cases measured twice."""
     chance = random.Random(seed)
@@ -113,10 +130,9 @@ def test_a_change_beyond_what_processes_differ_by_still_shows() -> None:
 def test_the_report_says_how_far_processes_differ_and_ranks_no_backend_within_that() -> None:
     cases = [*sample_records.scaling_cases(), *sample_records.backend_cases()]
     records = [sample_records.record(case) for case in cases]
-    wide = Between(1.0, 6)
     machine = sample_records.machine()
-    assert "cases measured twice" in quality_line(records, machine, wide)
+    assert "cases measured twice" in quality_line(records, machine, WIDE)
     assert "cases measured twice" not in quality_line(records, machine)
-    backends = [s.text for s in verdict(records, machine, wide) if s.topic == "Backends"]
+    backends = [s.text for s in verdict(records, machine, WIDE) if s.topic == "Backends"]
     assert backends
     assert all("not told apart" in text for text in backends)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import random
 from itertools import islice
 from statistics import median
 
 import pytest
 
+from bench.records import Measurement
 from tools import allocators, coverage
 from tools.agreement import CASES, Readings, agreed, line
 
@@ -25,6 +27,29 @@ def test_intervals_hold_the_long_run_median_as_often_as_they_say(name: str) -> N
 def test_intervals_that_are_never_widened_would_fail_on_the_same_noise(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bench.stats.effective_size", lambda values: float(len(values)))
     assert coverage.simulated("autocorrelated", 200, 1).covered_frac < 0.85
+
+
+def test_pairs_measured_twice_make_up_for_a_speed_that_drifts_between_measurements() -> None:
+    chance = random.Random(5)
+    middles = [math.exp(chance.gauss(0, 0.05)) for _ in range(200)]
+    found = [measurement([m * math.exp(chance.gauss(0, 0.005)) for _ in range(20)]) for m in middles]
+    assert coverage.covered("alone", found, 1.0).covered_frac < 0.2
+    assert coverage.covered("allowing", found, 1.0, coverage.pairs_of(found, 1)).covered_frac > 0.93
+
+
+def measurement(times_s: list[float]) -> Measurement:
+    return Measurement(
+        times_s=tuple(times_s),
+        steps_per_repeat=1,
+        step_times_s=(),
+        started_s=(),
+        origin_s=0.0,
+        clock="host",
+        stopped_by="time_budget",
+        warmup_steps=0,
+        warmup_times_s=(),
+        first_call_s=0.0,
+    )
 
 
 @pytest.mark.parametrize("name", coverage.LAWS)
