@@ -10,7 +10,7 @@ from statistics import median
 import pytest
 
 from bench.records import Measurement
-from tools import allocators, coverage
+from tools import allocators, coverage, process_spread
 from tools.agreement import CASES, Readings, agreed, line
 
 TOLD = ("iid", "autocorrelated", "bursty", "bimodal")
@@ -72,6 +72,23 @@ def test_agreement_is_told_as_ratios_to_what_stood_beside_it() -> None:
     assert found.ours_over_bare.high == pytest.approx(2.0)
     assert found.telemetry_on_over_off.ratio == 1.0
     assert "ours/bare 0.995 [0.995, 2.000]" in line(found)
+
+
+def test_what_processes_differ_by_is_told_without_the_drift_of_the_host() -> None:
+    drift = [1.0, 1.3, 0.8, 1.1, 0.9]
+    own = [0.010, 0.0102, 0.012, 0.0121]
+    every = [[t * d for t in own] for d in drift]
+    every[2][1] *= 2  # a neighbour, once
+    pinned, default = process_spread.spreads(["pinned", "pinned", "default", "default"], every)
+    assert (pinned.setting, pinned.processes, default.setting) == ("pinned", 2, "default")
+    assert pinned.between_frac == pytest.approx(0.02)
+    assert default.between_frac == pytest.approx(0.0121 / 0.012 - 1)
+    assert default.step_s / pinned.step_s == pytest.approx(1.193, abs=0.01)
+
+
+def test_a_parked_process_measures_whenever_it_is_asked() -> None:
+    with process_spread.parked("pinned") as one:
+        assert all(0 < one.step_s() < 60 for _ in range(2))
 
 
 def reading(step_s: float, faults: float = 0.0) -> allocators.Reading:
