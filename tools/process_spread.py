@@ -1,4 +1,4 @@
-"""Do equal processes take equal time? `python -m tools.process_spread [--processes 10] [--rounds 60] [--seed 1] [--json]`
+"""Do equal processes take equal time? `python -m tools.process_spread [--processes 10] [--rounds 60] [--json]`
 
 Some processes of the suite's default (pinned allocator, huge pages) and as many of glibc's own are built once and then
 parked: stopped while another measures. In each round every one measures the same DLRM step for a tenth of a second, in
