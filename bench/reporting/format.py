@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 
 from bench.stats import significant, supported_decimals
 
@@ -105,3 +106,12 @@ def by_unit(value: float, unit: str, interval: tuple[float, float] | None = None
     if unit in ("samples/s", "lookups/s"):
         return f"{count(value, interval)}/s"
     return f"{short(value)} {unit}".rstrip()
+
+
+def span(numbers: Sequence[float], text: Callable[[float], str]) -> str:
+    """'33 to 71 %' or one value where both ends read alike."""
+    low, high = text(min(numbers)), text(max(numbers))
+    if low == high:
+        return low
+    unit = low.rpartition(" ")[2] if " " in low else ""
+    return f"{low.removesuffix(unit).rstrip()} to {high}" if unit and high.endswith(unit) else f"{low} to {high}"

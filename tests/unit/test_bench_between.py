@@ -133,6 +133,8 @@ def test_the_report_says_how_far_processes_differ_and_ranks_no_backend_within_th
     machine = sample_records.machine()
     assert "cases measured twice" in quality_line(records, machine, WIDE)
     assert "cases measured twice" not in quality_line(records, machine)
+    assert verdict(records, machine, WIDE)[0].text.startswith("Two processes of one case differ by up to")
+    assert "Trust" not in {s.topic for s in verdict(records, machine, Between(0.01, 6))}
     backends = [s.text for s in verdict(records, machine, WIDE) if s.topic == "Backends"]
     assert backends
     assert all("not told apart" in text for text in backends)
