@@ -41,10 +41,15 @@ def _backend_sentence(
     if level:
         names = words([r.case.backend for r in level])
         text += f"; {names} cannot be told apart from it" if parts else f" from {names}"
-    wins = sum(_clear_winner(g, apart) == first.case.backend for g in own)
+    leaders = [_clear_winner(g, apart) for g in own]
+    wins = leaders.count(first.case.backend)
     if ahead and apart is None:
         text += " (one process each, whose own difference the intervals do not hold)"
-    return f"{text}." if len(own) == 1 else f"{text}; it leads clearly in {wins} of {len(own)} such comparisons."
+    if len(own) == 1:
+        return f"{text}."
+    if not any(leaders):
+        return f"{text}; none of {len(own)} such comparisons has a clear leader."
+    return f"{text}; it leads clearly in {wins} of {len(own)} such comparisons."
 
 
 def _clear_winner(group: Sequence[Record], apart: Between | None) -> str | None:

@@ -88,7 +88,7 @@ def _apart(found: Between | None) -> list[str]:
         return []
     return [
         f"Two processes of one case differ by up to {percent(found.frac)} on this machine ({found.pairs} cases were "
-        "measured twice): nothing less is told apart below. `gate`, which lets processes take turns, sees far less."
+        "measured twice): nothing less is told apart below. The gate, which lets processes take turns, sees far less."
     ]
 
 
