@@ -95,6 +95,11 @@ def read_remeasured(run_dir: Path) -> list[Record]:
     return list(_read(run_dir / REMEASURED, Record, schemas.RECORD))
 
 
+def measured_keys(run_dir: Path) -> set[str]:
+    """Keys of cases that ended well; no record is kept."""
+    return {r.key for r in _read(run_dir / RECORDS, Record, schemas.RECORD) if r.outcome.status == "ok"}
+
+
 def remeasured_keys(run_dir: Path) -> set[str]:
     """Keys of what was measured once more; as recorded_keys."""
     return {checked.head.key for checked in _checked(run_dir / REMEASURED, schemas.RECORD)}

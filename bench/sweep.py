@@ -167,14 +167,17 @@ class Runner:
                 self._observer.ended(record)
 
     def remeasure(self, planned: Sequence[Planned], first: int) -> None:
-        """Measure these once more, each in another process, untraced; `first` is how many jobs came before."""
+        """Measure once more those of these that ended well, each in another process, untraced.
+
+        `first` is how many jobs came before.
+        """
         if not planned:
             return
-        keys = store.remeasured_keys(self._dir)
+        done, measured = store.remeasured_keys(self._dir), store.measured_keys(self._dir)
         with store.Appender(self._dir, store.REMEASURED) as out:
             for number, case in enumerate(planned, first + 1):
                 stop_if_asked()
-                if case.key in keys:
+                if case.key in done or case.key not in measured:
                     continue
                 self._observer.started(number, first + len(planned), case)
                 record = self._measured(case, msgspec.structs.replace(self._manifest.limits, trace=False))

@@ -104,7 +104,8 @@ def test_describe_answers_a_mistake(cli: Cli, flags: list[str], words: str) -> N
 def test_show_as_json_table_and_csv(cli: Cli, run: Path) -> None:
     rows = read(cli, "show", str(run))
     plain = {"key", "case", "outcome", "metrics", "stages", "inputs"}
-    assert [set(row) for row in rows] == [plain | {"trust", "advice", "modelled", "settings"}] * 4
+    told = {"trust", "advice", "modelled", "settings", "step_s_ci95_any_process"}
+    assert [set(row) for row in rows] == [plain | told] * 4
     assert all(row["key"] in cli("show", str(run)).stdout for row in rows)
     table = list(csv.DictReader(io.StringIO(cli("show", str(run), "--csv").stdout)))
     assert [line["key"] for line in table] == [row["key"] for row in rows]

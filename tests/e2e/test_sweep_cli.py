@@ -61,6 +61,43 @@ def test_a_sweep_of_tiny_models_writes_records_traces_and_a_report(cli: Cli) -> 
         assert 0 < shares <= 1.02
 
 
+def test_some_cases_are_measured_twice_and_a_resume_completes_them_too(cli: Cli) -> None:
+    write_sweep(cli.folder, TINY_12)
+    plan = json.loads(cli("sweep", "mine.toml", "--plan", "--json").stdout)
+    assert len(plan["remeasured"]) == 3
+    assert cli("sweep", "mine.toml").returncode == 0
+    run = run_folder(cli.folder)
+    lines = (run / "remeasured.jsonl").read_text().splitlines(keepends=True)
+    assert [json.loads(line)["key"] for line in lines] == plan["remeasured"]
+    assert all(json.loads(line)["measurement"]["times_s"] and not json.loads(line)["trace"] for line in lines)
+    assert "3 cases measured twice" in (run / "report.html").read_text(encoding="utf-8")
+    row = next(r for r in json.loads(cli("show", str(run), "--json").stdout) if r["key"] == plan["remeasured"][0])
+    (low, high), (lower, higher) = row["metrics"]["step_s_ci95"], row["step_s_ci95_any_process"]
+    assert lower <= low <= high <= higher
+    compared = cli("compare", str(run), str(run))
+    assert "cases (100 %) agree" in compared.stdout
+    assert "6 cases measured twice" in compared.stdout
+
+    (run / "remeasured.jsonl").write_text(lines[0] + lines[1][:100])
+    assert cli("sweep", "--resume", str(run)).returncode == 0
+    again = (run / "remeasured.jsonl").read_text().splitlines(keepends=True)
+    assert again[0] == lines[0]
+    assert [json.loads(line)["key"] for line in again] == plan["remeasured"]
+    assert len(records(run)) == 12
+
+
+def test_a_case_that_failed_is_not_tried_again_to_learn_how_far_processes_differ(cli: Cli) -> None:
+    shutil.copy(STEPS, cli.folder)
+    names = ("crash", "killed", "wrong", "crash", "quick", "wrong", "killed")
+    grids = "".join(f'[[grid]]\ncode = "steps.py:{name}"\n[grid.set]\nseed = {n}\n' for n, name in enumerate(names))
+    write_sweep(cli.folder, FAST + grids)
+    assert cli("sweep", "mine.toml").returncode == 3
+    run = run_folder(cli.folder)
+    assert len(records(run)) == len(names)
+    twice = [json.loads(line) for line in (run / "remeasured.jsonl").read_text().splitlines()]
+    assert all(record["outcome"]["status"] == "ok" for record in twice)
+
+
 def test_cases_that_crash_hang_or_fail_are_recorded_and_the_others_run(cli: Cli) -> None:
     shutil.copy(STEPS, cli.folder)
     names = ("crash", "hang", "killed", "wrong", "quick")
