@@ -18,15 +18,21 @@ TOLD = ("iid", "autocorrelated", "bursty", "bimodal")
 
 @pytest.mark.parametrize("name", TOLD)
 def test_intervals_hold_the_long_run_median_as_often_as_they_say(name: str) -> None:
-    found = coverage.simulated(name, 200, 1)
+    found, allowing = coverage.simulated(name, 200, 1)
     assert found.measurements == 200
     # 0.93 is asked; 200 tries of 0.95 fall below 0.90 once in a thousand.
     assert found.covered_frac >= 0.90
+    assert allowing.covered_frac >= found.covered_frac
+
+
+def test_a_drift_as_long_as_a_measurement_is_covered_once_pairs_are_allowed_for() -> None:
+    alone, allowing = coverage.simulated("autocorrelated, slowly", 200, 1)
+    assert alone.covered_frac < 0.93 < allowing.covered_frac
 
 
 def test_intervals_that_are_never_widened_would_fail_on_the_same_noise(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bench.stats.effective_size", lambda values: float(len(values)))
-    assert coverage.simulated("autocorrelated", 200, 1).covered_frac < 0.85
+    assert coverage.simulated("autocorrelated", 200, 1)[0].covered_frac < 0.85
 
 
 def test_pairs_measured_twice_make_up_for_a_speed_that_drifts_between_measurements() -> None:
