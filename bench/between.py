@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from bench.plan import Planned
 from bench.records import Limits, Record
-from bench.stats import CONFIDENCE, Ratio, t_over_normal
+from bench.stats import CONFIDENCE, Ratio, t_over_normal, usable
 
 LEAST_PAIRS = 3
 FEWEST_CASES = 6
@@ -63,7 +63,7 @@ def log_ratios(records: Iterable[Record], again: Iterable[Record]) -> list[float
 
 
 def _timed(record: Record) -> bool:
-    return record.outcome.status == "ok" and record.measurement is not None and bool(record.measurement.times_s)
+    return record.outcome.status == "ok" and record.measurement is not None and usable(record.measurement.times_s)
 
 
 def between(ratios: Sequence[float]) -> Between | None:
@@ -92,6 +92,8 @@ def widened_median(middle: float, ends: tuple[float, float], found: Between | No
 
 
 def _wider(value: float, low: float, high: float, reach: float) -> tuple[float, float]:
-    """Both ends further out by log distances in quadrature."""
+    """Both ends further out by log distances in quadrature; as they are where they are no interval of times."""
+    if not 0 < low <= value <= high < math.inf:
+        return low, high
     below, above = math.hypot(math.log(value / low), reach), math.hypot(math.log(high / value), reach)
     return value * math.exp(-below), value * math.exp(above)

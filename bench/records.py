@@ -6,7 +6,7 @@ A Record keeps raw times; every statistic is a formula over it (bench/metrics.py
 from __future__ import annotations
 
 import hashlib
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -401,7 +401,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     timeout_s: float = 300.0
     trace_steps: int = 3
     trace: bool = True
-    remeasured: int = 6
+    remeasured: Annotated[int, msgspec.Meta(ge=0)] = 6
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):

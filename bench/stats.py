@@ -39,6 +39,11 @@ class Ratio(NamedTuple):
         return self.low > 1.0 or self.high < 1.0
 
 
+def usable(times_s: Sequence[float]) -> bool:
+    """Whether there are times, and all are positive numbers."""
+    return bool(times_s) and all(math.isfinite(t) and t > 0 for t in times_s)
+
+
 def quantile(values: Sequence[float], fraction: float) -> float:
     """The `fraction` quantile (0 to 1), interpolated between neighbours as numpy does by default."""
     ordered = sorted(values)

@@ -22,12 +22,18 @@ from bench.terminal import printable
 
 def show_run(run_dir: Path, *, as_json: bool, as_csv: bool) -> None:
     """Print a run's records with their metrics."""
+    from bench.reporting.cases import any_process
+
     manifest = store.read_manifest(run_dir)
     records = store.read_records(run_dir)
     rows = metrics.rows(records, manifest.machine)
     apart = between(log_ratios(records, store.read_remeasured(run_dir)))
     if as_json:
-        told = [row | _told(record, records, manifest, apart) for row, record in zip(rows, records, strict=True)]
+        wide = [any_process(row["metrics"], apart)["step_s_ci95"] if apart else None for row in rows]
+        told = [
+            row | {"step_s_ci95_any_process": ends} | _told(record, records, manifest)
+            for row, ends, record in zip(rows, wide, records, strict=True)
+        ]
         print_json(told)
     elif as_csv:
         write_rows(rows, sys.stdout)
@@ -35,17 +41,13 @@ def show_run(run_dir: Path, *, as_json: bool, as_csv: bool) -> None:
         _print_rows(manifest, records, rows, apart)
 
 
-def _told(record: Record, records: Sequence[Record], manifest: Manifest, apart: Between | None) -> dict[str, Any]:
-    """Trust and advice of one case, its step time's interval for any process, and which metrics are modelled."""
+def _told(record: Record, records: Sequence[Record], manifest: Manifest) -> dict[str, Any]:
+    """Trust and advice of one case, and which metrics are modelled."""
     from bench.reporting.advice import advice
     from bench.reporting.case_trust import trust
-    from bench.reporting.cases import any_process
 
     found = trust(record, manifest.machine)
-    known = apart is not None and record.outcome.status == "ok"
-    wide = any_process(metrics.compute(record, manifest.machine), apart)["step_s_ci95"] if known else None
     return {
-        "step_s_ci95_any_process": wide,
         "trust": {"level": found.level, "reasons": list(found.reasons)} if found else None,
         "advice": advice(record, records),
         "modelled": sorted(metrics.MODELLED),

@@ -63,7 +63,7 @@ def run_sweep(options: SweepOptions) -> int:
         limits = _within(duration_s(options.budget), planned, learning, limits)
         planned = plan(resolved, limits, surroundings(machine))
     if options.plan:
-        _print_plan(planned, learning, limits, options.as_json)
+        _print_plan(planned, learning, chosen(planned, limits), limits, options.as_json)
         return Exit.OK
     require_runnable(planned)
     require_writable(options.out)
@@ -91,7 +91,9 @@ def _resume(options: SweepOptions, run_dir: Path) -> int:
     if options.plan:
         done = store.recorded_keys(run_dir)
         left = [p for p in planned if p.key not in done], [p for p in learning if p.key not in done]
-        _print_plan(*left, manifest.limits, options.as_json)
+        twice = store.remeasured_keys(run_dir)
+        again = [p for p in chosen(planned, manifest.limits) if p.key not in twice]
+        _print_plan(*left, again, manifest.limits, options.as_json)
         return Exit.OK
     with machine_lock(), Pool() as pool:
         return _run(run_dir, manifest, planned, learning, pool, options.as_json)
@@ -311,9 +313,14 @@ def _within(total_s: float, planned: Sequence[Planned], learning: Sequence[Plann
     return msgspec.structs.replace(limits, budget_s=min(limits.budget_s, share_s))
 
 
-def _print_plan(planned: Sequence[Planned], learning: Sequence[PlannedTrial], limits: Limits, as_json: bool) -> None:
+def _print_plan(
+    planned: Sequence[Planned],
+    learning: Sequence[PlannedTrial],
+    again: Sequence[Planned],
+    limits: Limits,
+    as_json: bool,
+) -> None:
     jobs: list[Planned | PlannedTrial] = [*planned, *learning]
-    again = chosen(planned, limits)
     total_s = sum(p.estimate_s for p in (*jobs, *again))
     if as_json:
         told = {"cases": list(planned), "remeasured": [p.key for p in again], "estimate_s": total_s, "limits": limits}

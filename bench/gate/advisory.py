@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import NamedTuple
@@ -13,7 +12,7 @@ from bench.between import Between, widened
 from bench.gate.verdict import Reason
 from bench.records import Record
 from bench.reporting.format import percent
-from bench.stats import ratio_of_medians
+from bench.stats import ratio_of_medians, usable
 
 ADVICE = "advisory: one process per case and side, so that a difference may be the process's; the gate decides"
 
@@ -102,11 +101,6 @@ def _compare(name: str, base: Mapping[str, Timed], head: Mapping[str, Timed], ap
     if old.machine != new.machine:
         return Compared(case=name, reason=Reason("machine", "the runs are of different machines or software"))
     return _measured(name, old.times_s, new.times_s, apart)
-
-
-def usable(times_s: Sequence[float]) -> bool:
-    """Whether there are times, and all are positive numbers."""
-    return bool(times_s) and all(math.isfinite(t) and t > 0 for t in times_s)
 
 
 def _measured(name: str, old: Sequence[float], new: Sequence[float], apart: Between | None) -> Compared:

@@ -63,6 +63,10 @@ def test_a_sweep_of_tiny_models_writes_records_traces_and_a_report(cli: Cli) -> 
 
 def test_some_cases_are_measured_twice_and_a_resume_completes_them_too(cli: Cli) -> None:
     write_sweep(cli.folder, TINY_12)
+    refused = cli("sweep", "mine.toml", "--plan", "--set", "remeasured=-1")
+    assert refused.returncode == 2
+    assert "remeasured" in refused.stderr
+    assert "-1" in refused.stderr
     plan = json.loads(cli("sweep", "mine.toml", "--plan", "--json").stdout)
     assert len(plan["remeasured"]) == 3
     assert cli("sweep", "mine.toml").returncode == 0
@@ -79,6 +83,8 @@ def test_some_cases_are_measured_twice_and_a_resume_completes_them_too(cli: Cli)
     assert "6 cases measured twice" in compared.stdout
 
     (run / "remeasured.jsonl").write_text(lines[0] + lines[1][:100])
+    left = json.loads(cli("sweep", "--resume", str(run), "--plan", "--json").stdout)
+    assert (left["cases"], left["remeasured"]) == ([], plan["remeasured"][1:])
     assert cli("sweep", "--resume", str(run)).returncode == 0
     again = (run / "remeasured.jsonl").read_text().splitlines(keepends=True)
     assert again[0] == lines[0]

@@ -92,6 +92,16 @@ def test_a_median_is_widened_by_what_one_process_lies_from_all() -> None:
     assert widened_median(0.010, (0.0098, 0.0103), None) == (0.0098, 0.0103)
 
 
+@pytest.mark.parametrize("odd", [0.0, -1.0, float("nan"), float("inf")])
+def test_what_is_no_time_widens_nothing_and_breaks_nothing(odd: float) -> None:
+    first = [sample_records.record(case) for case in sample_records.scaling_cases()[:4]]
+    again = [times(r, odd) for r in first]
+    assert log_ratios(first, again) == log_ratios(again, first) == []
+    assert widened_median(0.010, (odd, 0.011), WIDE) == pytest.approx((odd, 0.011), nan_ok=True)
+    bad = widened(Ratio(1.0, odd, 1.1), WIDE)
+    assert (bad.value, bad.high) == (1.0, 1.1)
+
+
 def test_the_table_of_cases_shows_no_digit_that_another_process_would_not() -> None:
     record = sample_records.record(sample_records.scaling_cases()[0])
     rows = [case_row(record, sample_records.machine(), {record.key: "a case"}, (), apart) for apart in (None, WIDE)]
