@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from profiles.probes.load import CpuTimes, fractions, read_stat
 HELLO_TIMEOUT_S = 120.0
 BUILD_TIMEOUT_S = 300.0
 BLOCK_TIMEOUT_S = 120.0
+MODEL_MODULES = ("workloads.batch", "workloads.models", "workloads.reference", "workloads.steps")
 SIDES: tuple[SideName, SideName] = ("base", "head")
 Emit = Callable[[Line], None]
 
@@ -36,6 +37,11 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     on_cuda: bool = False
     skip_reason: str | None = None
 
+    @property
+    def of_model(self) -> bool:
+        """Whether a side builds it from its `workloads`."""
+        return any(request is not None and "case" in request for request in (self.base, self.head))
+
     def request(self, side: SideName) -> dict[str, Any] | None:
         """What to ask of this side."""
         return self.base if side == "base" else self.head
@@ -44,8 +50,11 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 class Both:
     """Both sides' processes, both parked. A side that was lost is started afresh when it is next used."""
 
-    def __init__(self, checkouts: Mapping[SideName, Checkout], logs: Path, plan: EpochPlan | None) -> None:
+    def __init__(
+        self, checkouts: Mapping[SideName, Checkout], logs: Path, plan: EpochPlan | None, jobs: Iterable[Job]
+    ) -> None:
         self._checkouts, self._logs, self._plan = checkouts, logs, plan
+        self._preload = MODEL_MODULES if any(job.of_model for job in jobs) else ()
         self._sides: dict[SideName, Side] = {}
 
     def __enter__(self) -> Both:
@@ -68,7 +77,7 @@ class Both:
         plan = self._plan
         padding = plan.padding_bytes[SIDES.index(name)] if plan else 0
         log = self._logs / f"{name}-{plan.epoch if plan else 0}.log"
-        return Side(self._checkouts[name], log, padding, hash_seed=plan.seed if plan else 0)
+        return Side(self._checkouts[name], log, padding, hash_seed=plan.seed if plan else 0, preload=self._preload)
 
     def _greet(self, name: SideName) -> None:
         try:
@@ -96,7 +105,7 @@ class Both:
 
 def count_all(checkouts: Mapping[SideName, Checkout], jobs: Sequence[Job], logs: Path, emit: Emit) -> None:
     """The deterministic tier: every case once on every side that has it; what does not build is found here."""
-    with Both(checkouts, logs, None) as both:
+    with Both(checkouts, logs, None, jobs) as both:
         for job in jobs:
             for side in checkouts:
                 if job.request(side) is not None:
@@ -151,7 +160,7 @@ def run_epoch(
     inject_frac: float = 0.0,
 ) -> None:
     """Time every case of the plan. inject_frac: head runs this share of steps more than it counts (a self-test)."""
-    with Both(checkouts, logs, plan) as both:
+    with Both(checkouts, logs, plan, [jobs[name] for name in plan.order]) as both:
         for name in plan.order:
             control = name in CONTROLS
             emit(_epoch_case(plan, both, jobs[name], 0.0 if control else inject_frac))

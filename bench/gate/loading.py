@@ -19,7 +19,9 @@ WARMUP_MIN_STEPS = 3
 WARMUP_WINDOW = 5
 WARMUP_CHANGE_FRAC = 0.03
 WARMUP_MAX_S = 1.0
-CONTROL_ROWS = 1 << 18
+CONTROL_ROWS, CONTROL_ROWS_A_STEP = 1 << 20, 4096
+CONTROL_ROW_BYTES, HUGE_PAGE_BYTES = 256, 1 << 21
+"""256 MiB of rows: more than an L3, at whose edge a process draws its own share of hits."""
 
 Request = dict[str, Any]
 _IMPORTED: dict[str, Any] = {}
@@ -136,10 +138,19 @@ def control(name: str) -> Loaded:
     if name == "arithmetic":
         values = chance.random(20_000)
         return Loaded(lambda _: np.sqrt(np.sin(values) ** 2 + 1).sum(), [None])
-    table = chance.random((CONTROL_ROWS, 64), dtype=np.float32)
-    rows = [chance.integers(0, CONTROL_ROWS, 4096) for _ in range(16)]
-    out = np.empty((4096, 64), dtype=np.float32)
+    table, out = _aligned_rows(CONTROL_ROWS), _aligned_rows(CONTROL_ROWS_A_STEP)
+    table.fill(1.0)
+    rows = list(chance.permutation(CONTROL_ROWS).reshape(-1, CONTROL_ROWS_A_STEP))
     return Loaded(lambda picked: np.take(table, picked, axis=0, out=out, mode="clip"), rows)
+
+
+def _aligned_rows(rows: int) -> Any:
+    """Rows from a huge page's begin: as malloc leaves it, each process draws how many cache lines a row touches."""
+    import numpy as np
+
+    room = np.empty(rows * CONTROL_ROW_BYTES + HUGE_PAGE_BYTES, dtype=np.uint8)
+    begin = -room.ctypes.data % HUGE_PAGE_BYTES
+    return room[begin : begin + rows * CONTROL_ROW_BYTES].view(np.float32).reshape(rows, -1)
 
 
 def warm(loaded: Loaded) -> float:

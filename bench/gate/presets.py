@@ -32,7 +32,15 @@ class Preset(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 PRESETS: dict[str, Preset] = {
-    "quick": Preset(name="quick", family_error=0.05, target_frac=0.10, n1=(6, 6), n2=(10, 10), control_level=0.02),
+    "quick": Preset(
+        name="quick",
+        family_error=0.05,
+        target_frac=0.10,
+        n1=(6, 6),
+        n2=(10, 10),
+        pairs=32,
+        control_level=0.02,
+    ),
     "default": Preset(name="default"),
     "rigorous": Preset(name="rigorous", n1=(16, 16), n2=(32, 32)),
 }

@@ -9,7 +9,7 @@ import select
 import signal
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,9 +48,19 @@ class SideLostError(Exception):
 
 
 class Side:
-    """A fresh interpreter on one side. `padding_bytes` lengthen its environment. Use as a context manager."""
+    """A fresh interpreter on one side. `padding_bytes` lengthen its environment. Use as a context manager.
 
-    def __init__(self, checkout: Checkout, log: Path, padding_bytes: int = 0, hash_seed: int = 0) -> None:
+    preload: modules that it imports before it answers, while the other side does too.
+    """
+
+    def __init__(
+        self,
+        checkout: Checkout,
+        log: Path,
+        padding_bytes: int = 0,
+        hash_seed: int = 0,
+        preload: Sequence[str] = (),
+    ) -> None:
         self.name = checkout.side
         self._log_path = log
         self._log = log.open("ab")
@@ -62,6 +72,7 @@ class Side:
             "fallback": str(OURS),
             "checkout": str(checkout.root),
             "working_tree": str(checkout.working_tree),
+            "preload": list(preload),
             "requests": requests,
             "answers": answers,
         }

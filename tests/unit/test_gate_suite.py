@@ -7,9 +7,11 @@ import sys
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 
 from bench.errors import UsageError
+from bench.gate.loading import CONTROL_ROWS, control
 from bench.gate.revisions import checkouts, repository, resolve
 from bench.gate.suite import Place, located, not_gated, suite_cases
 from bench.records import Case
@@ -140,3 +142,12 @@ def test_what_the_gate_would_run_otherwise_is_refused() -> None:
     assert not_gated(Case()) is None
     for changes in ({"execution": "compile"}, {"cache_mode": "cold"}, {"allocator": "default"}, {"tf32": True}):
         assert not_gated(msgspec.structs.replace(Case(), **changes)) is not None
+
+
+def test_the_gathering_control_reads_every_row_once_from_whole_cache_lines() -> None:
+    loaded = control("gather")
+    rows = np.concatenate(loaded.inputs)
+    out = loaded.step(loaded.inputs[0])
+    assert np.array_equal(np.sort(rows), np.arange(CONTROL_ROWS))
+    assert out.base is not None and out.ctypes.data % 64 == 0 and out[0].nbytes % 64 == 0
+    assert (out == 1).all()
