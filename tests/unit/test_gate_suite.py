@@ -149,5 +149,6 @@ def test_the_gathering_control_reads_every_row_once_from_whole_cache_lines() -> 
     rows = np.concatenate(loaded.inputs)
     out = loaded.step(loaded.inputs[0])
     assert np.array_equal(np.sort(rows), np.arange(CONTROL_ROWS))
-    assert out.base is not None and out.ctypes.data % 64 == 0 and out[0].nbytes % 64 == 0
+    assert out.ctypes.data % 64 == 0
+    assert out[0].nbytes % 64 == 0
     assert (out == 1).all()
