@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
-from bench.records import Case, Check, Costs, Measurement, Settings
+from bench.records import Case, Check, Costs, InputStats, Measurement, Settings
 from bench.running.case_inputs import UNKNOWN_LLC_BYTES, input_stats, measured_as_long, num_batches
 from bench.running.clocks import Clock, CudaClock, HostClock, Step
 from bench.running.forkserver import Emit
@@ -31,7 +31,7 @@ from workloads import executions
 from workloads.describe import DTYPE_BYTES
 from workloads.executions import Graphs, Ready
 from workloads.options import INDEX_DTYPES
-from workloads.work import with_index_bytes
+from workloads.work import Work, with_index_bytes
 
 MIN_LAUNCHES_PER_REPEAT = 20
 PROBED_ROWS = 1000
@@ -97,83 +97,111 @@ def _run_model(request: Request, emit: Emit) -> Result:
 def _run_model_in(scratch: Path, request: Request, emit: Emit) -> Result:
     import torch
 
-    from workloads import batch as batches
-    from workloads import inputs as sources
-    from workloads import models, reference, rounding, steps
+    from workloads import steps
 
     case, watch = request.case, Stopwatch(emit)
-    spec = case.model
-    if spec is None:
-        raise ValueError("a case needs a model or code")
     threads = apply_settings(case)
     with watch.part("build"):
-        bundle = steps.build_model(
-            spec,
-            backend=case.backend,
-            device=case.device,
-            dtype=case.dtype,
-            phase=case.phase,
-            optimizer=case.optimizer,
-            seed=case.seed,
-            num_threads=threads,
-            placement=case.placement,
-            cache_load_factor=case.cache_load_factor,
-            index_dtype=case.index_dtype,
-            bounds_check=case.bounds_check,
-            inference_mode=case.inference_mode,
-        )
+        bundle = _build(case, threads)
     with watch.part("inputs"):
-        made, wrapped = sources.make_inputs(spec, case.batch_size, case.seed, num_batches(request))
-        touches = batches.touch(spec, made)
-        stats = input_stats(
-            spec,
-            made,
-            touches,
-            request.llc_bytes,
-            wrapped=wrapped,
-            cold=case.cache_mode == "cold",
-            measured_llc_bytes=request.measured_llc_bytes,
-        )
-        inputs = [bundle.prepare(batch) for batch in made]
+        given = _make_inputs(request, bundle)
     with watch.part("prepare"):
-        prepared = prepare(bundle, inputs, case.execution, scratch)
+        prepared = prepare(bundle, given.inputs, case.execution, scratch)
         step = prepared.ready.step
     with watch.part("check"):
-        checked = reference.check(bundle, made[0], step, same_kernels=prepared.ready.same_kernels)
-        check = Check(max_error=checked.max_error, tolerance=checked.tolerance, what=checked.what)
-        if not checked.ok:
-            raise WrongResultError(f"{check.what}: largest error {check.max_error:.3g}, tolerance {check.tolerance:g}")
-        rounded = rounding.rounding_error(bundle, made[0], case.seed, threads)
-    del made
-    output = step(inputs[0])
+        check, rounded = _check(bundle, given.first, prepared.ready, case.seed, threads)
+    output = step(given.inputs[0])
     require_honest(bundle, output)
-    work = with_index_bytes(
-        models.count_work(spec, case.batch_size, case.phase, touches, DTYPE_BYTES[case.dtype]),
-        case.batch_size,
-        len(spec.tables),
-        INDEX_DTYPES[case.index_dtype],
-    )
     limits = measured_as_long(request.limits, watch.parts["inputs"])
     with gc_off():
         with watch.part("measure"):
-            measurement = _measure(step, inputs, msgspec.structs.replace(request, limits=limits), emit)
+            measurement = _measure(step, given.inputs, msgspec.structs.replace(request, limits=limits), emit)
         graphs = prepared.ready.graphs()
         training = torch.is_grad_enabled() and case.phase == "train_step"
-        settings = require_settings(case, read_settings(case, training, bundle, inputs, output))
+        settings = require_settings(case, read_settings(case, training, bundle, given.inputs, output))
         with watch.part("trace"):
-            trace = trace_case(prepared.ready, inputs, request, measurement)
+            trace = trace_case(prepared.ready, given.inputs, request, measurement)
     return Result(
         measurement=with_flags(with_preparation(measurement, prepared, graphs), setting_flags(case, settings)),
         settings=settings,
         costs=watch.costs(),
-        work=work,
-        inputs=stats,
+        work=given.work,
+        inputs=given.stats,
         check=check,
         graphs=graphs,
         trace=trace,
         parameters=steps.parameter_counts(bundle),
         rounding_error=rounded,
     )
+
+
+def _build(case: Case, threads: int) -> Any:
+    """The case's model on its device, with its tables filled. Raises ValueError where the case has none."""
+    from workloads import steps
+
+    if case.model is None:
+        raise ValueError("a case needs a model or code")
+    return steps.build_model(
+        case.model,
+        backend=case.backend,
+        device=case.device,
+        dtype=case.dtype,
+        phase=case.phase,
+        optimizer=case.optimizer,
+        seed=case.seed,
+        num_threads=threads,
+        placement=case.placement,
+        cache_load_factor=case.cache_load_factor,
+        index_dtype=case.index_dtype,
+        bounds_check=case.bounds_check,
+        inference_mode=case.inference_mode,
+    )
+
+
+class Given(NamedTuple):
+    """The inputs of a case, ready on its device; the first as it was made, for the check; what they touch and cost."""
+
+    inputs: list[Any]
+    first: Any
+    stats: InputStats
+    work: Work
+
+
+def _make_inputs(request: Request, bundle: Any) -> Given:
+    from workloads import batch as batches
+    from workloads import inputs as sources
+    from workloads import models
+
+    case, spec = request.case, bundle.spec
+    made, wrapped = sources.make_inputs(spec, case.batch_size, case.seed, num_batches(request))
+    touches = batches.touch(spec, made)
+    stats = input_stats(
+        spec,
+        made,
+        touches,
+        request.llc_bytes,
+        wrapped=wrapped,
+        cold=case.cache_mode == "cold",
+        measured_llc_bytes=request.measured_llc_bytes,
+    )
+    work = with_index_bytes(
+        models.count_work(spec, case.batch_size, case.phase, touches, DTYPE_BYTES[case.dtype]),
+        case.batch_size,
+        len(spec.tables),
+        INDEX_DTYPES[case.index_dtype],
+    )
+    return Given([bundle.prepare(batch) for batch in made], made[0], stats, work)
+
+
+def _check(bundle: Any, first: Any, ready: Ready, seed: int, threads: int) -> tuple[Check, float | None]:
+    """The result against its reference, and its rounding error. Raises WrongResultError."""
+    from workloads import reference, rounding
+
+    checked = reference.check(bundle, first, ready.step, same_kernels=ready.same_kernels)
+    check = Check(max_error=checked.max_error, tolerance=checked.tolerance, what=checked.what)
+    if not checked.ok:
+        raise WrongResultError(f"{check.what}: largest error {check.max_error:.3g}, tolerance {check.tolerance:g}")
+    return check, rounding.rounding_error(bundle, first, seed, threads)
 
 
 def prepare(bundle: Any, inputs: Sequence[Any], execution: str, scratch: Path) -> Prepared:
