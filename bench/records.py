@@ -393,13 +393,13 @@ class QualityTrial(msgspec.Struct, frozen=True, kw_only=True):
 class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How long and how precisely each case is measured; at most `remeasured` cases once more, by other processes."""
 
-    precision_frac: float = 0.02
-    min_repeats: int = 12
-    max_repeats: int = 200
-    budget_s: float = 2.0
-    min_repeat_s: float = 0.05
-    timeout_s: float = 300.0
-    trace_steps: int = 3
+    precision_frac: Annotated[float, msgspec.Meta(ge=0)] = 0.02
+    min_repeats: Annotated[int, msgspec.Meta(ge=1)] = 12
+    max_repeats: Annotated[int, msgspec.Meta(ge=1)] = 200
+    budget_s: Annotated[float, msgspec.Meta(gt=0)] = 2.0
+    min_repeat_s: Annotated[float, msgspec.Meta(gt=0)] = 0.05
+    timeout_s: Annotated[float, msgspec.Meta(gt=0)] = 300.0
+    trace_steps: Annotated[int, msgspec.Meta(ge=1)] = 3
     trace: bool = True
     remeasured: Annotated[int, msgspec.Meta(ge=0)] = 6
 

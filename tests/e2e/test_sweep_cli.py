@@ -61,12 +61,20 @@ def test_a_sweep_of_tiny_models_writes_records_traces_and_a_report(cli: Cli) -> 
         assert 0 < shares <= 1.02
 
 
+@pytest.mark.parametrize(
+    "limit", ["remeasured=-1", "min_repeats=0", "max_repeats=-3", "budget_s=0", "precision_frac=-0.1", "timeout_s=-1"]
+)
+def test_a_limit_that_no_measurement_can_keep_is_refused(cli: Cli, limit: str) -> None:
+    write_sweep(cli.folder, TINY_12)
+    refused = cli("sweep", "mine.toml", "--plan", "--set", limit)
+    name, value = limit.split("=")
+    assert refused.returncode == 2
+    assert name in refused.stderr
+    assert value in refused.stderr
+
+
 def test_some_cases_are_measured_twice_and_a_resume_completes_them_too(cli: Cli) -> None:
     write_sweep(cli.folder, TINY_12)
-    refused = cli("sweep", "mine.toml", "--plan", "--set", "remeasured=-1")
-    assert refused.returncode == 2
-    assert "remeasured" in refused.stderr
-    assert "-1" in refused.stderr
     plan = json.loads(cli("sweep", "mine.toml", "--plan", "--json").stdout)
     assert len(plan["remeasured"]) == 3
     assert cli("sweep", "mine.toml").returncode == 0
