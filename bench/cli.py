@@ -328,10 +328,11 @@ def selftest(
     what: Annotated[
         str,
         typer.Argument(
-            help="stats (simulated), or live on SUITE: aa (unchanged), power (slowed), hostile (disturbed)."
+            help="stats (simulated); live on SUITE: aa (unchanged), power (slowed), hostile (disturbed); "
+            "judge or keep DIR: what a live one recorded."
         ),
     ],
-    suite: Annotated[list[str] | None, typer.Argument(metavar="SUITE...", help="For the live ones.")] = None,
+    suite: Annotated[list[str] | None, typer.Argument(metavar="SUITE...|DIR")] = None,
     runs: Annotated[int | None, typer.Option(help="Gate runs of a live one; 1 by default.")] = None,
     preset: Annotated[str, typer.Option(help="quick, default or rigorous.")] = "default",
     settings: Annotated[
@@ -340,7 +341,8 @@ def selftest(
     inject: Annotated[float, typer.Option(help="power: head runs this share of steps more than it counts.")] = 0.05,
     seed: Annotated[int, typer.Option(help="Seed of every random choice.")] = 0,
     out: Annotated[
-        Path | None, typer.Option("--out", help="stats: write this JSON file too. Live: where the runs are kept.")
+        Path | None,
+        typer.Option("--out", help="stats: write this JSON file too. Live: where the runs go. keep: where to."),
     ] = None,
     resume: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Go on with a live one that was stopped; --runs may be raised.")

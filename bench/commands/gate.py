@@ -20,7 +20,7 @@ from bench.commands.gate_setup import (
     skip_reasons,
 )
 from bench.commands.gate_suite import gate_manifest, read_suite
-from bench.commands.gate_tell import say_written, tell
+from bench.commands.gate_tell import say_written, tell, write_page
 from bench.commands.output import stderr
 from bench.commands.sweep import require_writable
 from bench.errors import Exit, UsageError
@@ -30,6 +30,7 @@ from bench.gate.ledger import Ledger
 from bench.gate.log import MANIFEST, Counted, GateManifest, SideName, read_lines, read_manifest
 from bench.gate.progress import Progress
 from bench.gate.pytest_run import PytestRun
+from bench.gate.render.page import drawings, page
 from bench.gate.revisions import WORKING_TREE, Revision, checkouts, repository, resolve
 from bench.gate.run import GateRun
 from bench.gate.sample_size import require_resolution
@@ -38,6 +39,8 @@ from bench.gate.side import SideLostError
 from bench.gate.suite import Place
 from bench.machine_lock import machine_lock
 from profiles.atomic_file import write_atomically
+
+PAGE = "gate.html"
 
 
 def run_gate(options: GateOptions) -> int:
@@ -131,8 +134,9 @@ def _run(
 
 
 def _tell(options: GateOptions, run_dir: Path, manifest: GateManifest) -> int:
-    report = conclude(manifest, read_lines(run_dir))
-    return tell(
+    lines = read_lines(run_dir)
+    report = conclude(manifest, lines)
+    code = tell(
         report,
         run_dir,
         strict=options.strict,
@@ -140,6 +144,8 @@ def _tell(options: GateOptions, run_dir: Path, manifest: GateManifest) -> int:
         extra={"junit": options.junit, "markdown": options.markdown},
         environ=os.environ,
     )
+    write_page(run_dir / PAGE, page(report), drawings(report, Ledger(lines)))
+    return code
 
 
 def _resume(options: GateOptions, run_dir: Path) -> int:

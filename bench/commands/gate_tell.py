@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -16,6 +16,8 @@ from bench.gate.render.junit import junit
 from bench.gate.render.markdown import markdown
 from bench.gate.render.terminal import print_report
 from bench.gate.verdict import GateReport, exit_code
+from bench.reporting.page import Page, render_page
+from bench.reporting.pictures import Drawing, drawn
 from profiles.atomic_file import write_atomically
 
 
@@ -43,6 +45,11 @@ def tell(
         print_report(report)
     stderr().print(f"run: {run_dir}", markup=False, soft_wrap=True)
     return exit_code(report, strict=strict)
+
+
+def write_page(path: Path, page: Page, drawings: Sequence[Drawing]) -> None:
+    """Draw the pictures and write the page."""
+    write_atomically(path, render_page(page, drawn(drawings)).encode())
 
 
 def _json(plain: object) -> str:

@@ -13,7 +13,8 @@ from profiles.atomic_file import write_atomically
 from workloads.spec import unknown
 
 LIVE = ("aa", "power", "hostile")
-KINDS = ("stats", *LIVE)
+RECORDED = ("judge", "keep")
+KINDS = ("stats", *LIVE, *RECORDED)
 
 
 class SelftestOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,6 +38,8 @@ def run_selftest(options: SelftestOptions) -> int:
         raise unknown("selftest", options.what, list(KINDS))
     if options.what in LIVE:
         return _run_live(options)
+    if options.what in RECORDED:
+        return _run_recorded(options)
     if options.suite or options.resume:
         raise UsageError("selftest stats is simulated: it takes no SUITE and no --resume (aa, power and hostile do)")
     return _run_stats(options.seed, options.out, as_json=options.as_json)
@@ -60,6 +63,16 @@ def _run_live(options: SelftestOptions) -> int:
             as_json=options.as_json,
         )
     )
+
+
+def _run_recorded(options: SelftestOptions) -> int:
+    from bench.commands.selftest_judge import run_judge, run_keep
+
+    if options.resume or options.settings or options.runs is not None:
+        raise UsageError(f"selftest {options.what} measures nothing: it takes the folder, no --resume, --runs or --set")
+    if options.what == "keep":
+        return run_keep(options.suite, options.out)
+    return run_judge(options.suite, as_json=options.as_json)
 
 
 def _run_stats(seed: int, out: Path | None, *, as_json: bool) -> int:

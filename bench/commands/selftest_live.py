@@ -4,32 +4,35 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
 
 from bench import store
 from bench.commands.gate_setup import make_manifest, make_places, require_same, side_checkout, skip_reasons
+from bench.commands.gate_tell import write_page
 from bench.commands.output import stderr
 from bench.commands.selftest_tell import print_live, running_bound
 from bench.commands.sweep import require_writable
 from bench.errors import Exit, SchemaError, UsageError
 from bench.gate import presets
 from bench.gate.disturb import neighbour, quota
+from bench.gate.ledger import Ledger
 from bench.gate.log import LINES, MANIFEST, GateManifest, read_lines, read_manifest
 from bench.gate.progress import Progress
+from bench.gate.render.selftest_page import drawings, page
 from bench.gate.revisions import WORKING_TREE, Revision, checkouts, repository, resolve
 from bench.gate.run import GateRun
 from bench.gate.sample_size import require_resolution
-from bench.gate.selftest_live import Run, live_report
+from bench.gate.selftest_live import LiveReport, Run, live_report
 from bench.gate.suite import SuiteCase, suite_cases
 from bench.machine_lock import machine_lock
 from profiles.atomic_file import write_atomically
 from profiles.machine import Machine
 from workloads.spec import SpecError
 
-PLAN, REPORT = "selftest-run.json", "selftest.json"
+PLAN, REPORT, PAGE = "selftest-run.json", "selftest.json", "selftest.html"
 
 
 class LivePlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,10 +78,21 @@ def run_live(options: LiveOptions) -> int:
         stderr().print("\n" + again, markup=False, soft_wrap=True)
         return Exit.INTERRUPTED
     report = live_report(plan.kind, runs, plan.inject_frac, told)
-    write_atomically(home / REPORT, msgspec.json.format(msgspec.json.encode(report), indent=1))
+    write_report(home, report, runs)
     print_live(report, as_json=options.as_json)
     stderr().print(f"runs: {home}", markup=False, soft_wrap=True)
-    good = report.failed == report.judged if plan.kind == "power" else report.failed == 0
+    return exit_of(report)
+
+
+def write_report(home: Path, report: LiveReport, runs: Sequence[Run]) -> None:
+    """selftest.json and selftest.html."""
+    write_atomically(home / REPORT, msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n")
+    write_page(home / PAGE, page(report), drawings(report, [Ledger(lines) for _, lines in runs]))
+
+
+def exit_of(report: LiveReport) -> Exit:
+    """0 where nothing failed that should not, or (power) everything that should."""
+    good = report.failed == report.judged if report.kind == "power" else report.failed == 0
     return Exit.OK if good else Exit.INVALID
 
 
@@ -116,7 +130,7 @@ def _write_plan(home: Path, plan: LivePlan) -> None:
 def _resumed(options: LiveOptions, home: Path) -> tuple[Path, LivePlan]:
     if options.suite or options.changes:
         raise UsageError("--resume goes on with a self-test as it was begun; it takes no SUITE and no --set")
-    plan = _read_plan(home)
+    plan = read_plan(home)
     if plan.kind != options.kind:
         raise UsageError(f"{home}: this is a self-test {plan.kind}; resume it with: selftest {plan.kind}")
     if options.runs is not None and options.runs != plan.runs:
@@ -125,7 +139,8 @@ def _resumed(options: LiveOptions, home: Path) -> tuple[Path, LivePlan]:
     return home, plan
 
 
-def _read_plan(home: Path) -> LivePlan:
+def read_plan(home: Path) -> LivePlan:
+    """The plan of a live self-test. Raises UsageError or SchemaError."""
     try:
         return msgspec.json.decode((home / PLAN).read_bytes(), type=LivePlan)
     except OSError as error:

@@ -5,7 +5,9 @@ Verdicts are never stored here: they follow from the log (conclude.py), so a rec
 
 from __future__ import annotations
 
+import gzip
 import os
+import zlib
 from pathlib import Path
 from typing import Literal
 
@@ -16,9 +18,11 @@ from bench.errors import SchemaError, UsageError
 from bench.gate.presets import Preset
 from bench.gate.revisions import Revision
 from bench.gate.suite import SuiteCase
+from profiles.atomic_file import write_atomically
 
 SCHEMA_VERSION = 1
-MANIFEST, LINES, LOCK = "run.json", "gate.jsonl", ".lock"
+MANIFEST, LINES, LOCK, PACKED = "run.json", "gate.jsonl", ".lock", ".gz"
+MAX_UNPACKED_BYTES = 1 << 28
 SideName = Literal["base", "head"]
 
 
@@ -138,7 +142,7 @@ def read_manifest(run_dir: Path) -> GateManifest:
     """run.json of a gate run. Raises UsageError or SchemaError."""
     path = run_dir / MANIFEST
     try:
-        return msgspec.json.decode(path.read_bytes(), type=GateManifest)
+        return msgspec.json.decode(_content(path), type=GateManifest)
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror}); give the folder of a gate run") from None
     except (msgspec.DecodeError, ValueError) as error:
@@ -148,7 +152,10 @@ def read_manifest(run_dir: Path) -> GateManifest:
 def read_lines(run_dir: Path) -> list[Line]:
     """All whole lines; a torn last one is left out. Raises SchemaError for a bad line before that."""
     path = run_dir / LINES
-    data = path.read_bytes() if path.exists() else b""
+    try:
+        data = _content(path)
+    except FileNotFoundError:
+        data = b""
     found: list[Line] = []
     whole = data[: data.rfind(b"\n") + 1].split(b"\n")[:-1]
     for number, line in enumerate(whole, 1):
@@ -157,6 +164,41 @@ def read_lines(run_dir: Path) -> list[Line]:
         except (msgspec.DecodeError, ValueError) as error:
             raise SchemaError(f"{path}, line {number}: not a line of a gate run ({error})") from None
     return found
+
+
+def _content(path: Path) -> bytes:
+    """A file, or what keep() made of it. Raises OSError, and SchemaError where it is damaged or unpacks to too much."""
+    packed = path.with_name(path.name + PACKED)
+    if path.exists() or not packed.exists():
+        return path.read_bytes()
+    try:
+        with gzip.open(packed) as file:
+            data = file.read(MAX_UNPACKED_BYTES + 1)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise SchemaError(f"{packed}: damaged ({error})") from None
+    if len(data) > MAX_UNPACKED_BYTES:
+        raise SchemaError(f"{packed}: unpacks to over {MAX_UNPACKED_BYTES >> 20} MiB, which no gate run is")
+    return data
+
+
+def keep(run_dir: Path, to: Path) -> None:
+    """Write a run packed, for people elsewhere: without the paths and command line of the machine it was made on."""
+    manifest = read_manifest(run_dir)
+    public = msgspec.structs.replace(
+        manifest,
+        repository="",
+        folder="",
+        argv=(),
+        base=msgspec.structs.replace(manifest.base, python=""),
+        head=msgspec.structs.replace(manifest.head, python=""),
+    )
+    content = {
+        MANIFEST: msgspec.json.encode(public),
+        LINES: b"".join(msgspec.json.encode(line) + b"\n" for line in read_lines(run_dir)),
+    }
+    for name, data in content.items():
+        # No time in it: the same run gives the same file.
+        write_atomically(to / (name + PACKED), gzip.compress(data, mtime=0))
 
 
 class Writer:

@@ -53,16 +53,27 @@ Svgs = dict[str, dict[str, str]]
 """By plot and theme."""
 
 
+class Drawing(NamedTuple):
+    """A plot that may be drawn: its words, and a function that gives None where there is nothing to show."""
+
+    name: str
+    title: str
+    caption: str
+    alt: Callable[[], str]
+    draw: Draw
+
+
 def draw_pictures(records: Sequence[Record], machine: Machine) -> list[Picture]:
     """Every plot that these records can fill, in both themes and widths."""
     from bench import plots
 
     loaded = {name: plots.load(name) for name in plots.names()}
-    drawn = _sources({name: partial(plot.draw, records, machine) for name, plot in loaded.items()})
-    return [
-        Picture(name, loaded[name].TITLE, loaded[name].alt(records), loaded[name].CAPTION, sources)
-        for name, sources in drawn.items()
-    ]
+    return drawn(
+        [
+            Drawing(name, plot.TITLE, plot.CAPTION, partial(plot.alt, records), partial(plot.draw, records, machine))
+            for name, plot in loaded.items()
+        ]
+    )
 
 
 def draw_section_pictures(run: Run, made: Sequence[Section]) -> list[Picture]:
@@ -71,11 +82,18 @@ def draw_section_pictures(run: Run, made: Sequence[Section]) -> list[Picture]:
 
     names = dict.fromkeys(name for section in made for name in section.plots)
     loaded = {name: plots.load(name) for name in names}
-    drawn = _sources({name: partial(plot.draw, run) for name, plot in loaded.items()})
-    return [
-        Picture(name, loaded[name].TITLE, loaded[name].alt(run), loaded[name].CAPTION, sources)
-        for name, sources in drawn.items()
-    ]
+    return drawn(
+        [
+            Drawing(name, plot.TITLE, plot.CAPTION, partial(plot.alt, run), partial(plot.draw, run))
+            for name, plot in loaded.items()
+        ]
+    )
+
+
+def drawn(drawings: Sequence[Drawing]) -> list[Picture]:
+    """Those with something to show, in both themes and widths."""
+    sources = _sources({d.name: d.draw for d in drawings})
+    return [Picture(d.name, d.title, d.alt(), d.caption, sources[d.name]) for d in drawings if d.name in sources]
 
 
 def _sources(draws: Mapping[str, Draw]) -> dict[str, tuple[Source, ...]]:

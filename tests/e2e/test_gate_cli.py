@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -93,7 +95,8 @@ def test_unchanged_code_is_not_red_and_everything_is_written(repo: Cli) -> None:
         assert case["counters"] == []
         assert case["stage1"]["epochs"] == 7
     run = run_dir(repo)
-    assert {"run.json", "gate.jsonl", "gate.json", "gate.md", "junit.xml"} <= {p.name for p in run.iterdir()}
+    files = {"run.json", "gate.jsonl", "gate.json", "gate.md", "gate.html", "junit.xml"}
+    assert files <= {p.name for p in run.iterdir()}
     blocks = [json.loads(line) for line in (run / "gate.jsonl").read_text().splitlines()]
     timed = [b for b in blocks if b["type"] == "blocks"]
     assert all(len(b["base_s"]) == len(b["head_s"]) == 6 and sum(b["head_first"]) == 3 for b in timed)
@@ -295,7 +298,19 @@ def test_live_selftests_judge_the_tree_against_itself(repo: Cli, kind: str) -> N
         assert report["failed"] == 0
         assert done.returncode == 0
     (home,) = (repo.folder / "kept").iterdir()
-    assert {"run-1", "selftest.json", "selftest-run.json"} <= {p.name for p in home.iterdir()}
+    assert {"run-1", "selftest.json", "selftest.html", "selftest-run.json"} <= {p.name for p in home.iterdir()}
+    kept = repo("selftest", "keep", str(home), "--out", "public")
+    assert kept.returncode == done.returncode, kept.stderr
+    for folder in (str(home), "public"):
+        again = repo("selftest", "judge", folder, "--json")
+        assert (again.returncode, told(again)) == (done.returncode, report)
+    packed = sorted(p for p in (repo.folder / "public").rglob("*") if p.is_file())
+    names = ["gate.jsonl.gz", "run.json.gz", "selftest-run.json", "selftest.html", "selftest.json"]
+    assert [p.name for p in packed] == names
+    for path in packed:
+        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        assert str(repo.folder).encode() not in content
+        assert sys.executable.encode() not in content
 
 
 @pytest.mark.slow
@@ -314,6 +329,10 @@ def test_a_stopped_live_selftest_goes_on_where_it_was(repo: Cli) -> None:
     assert report["redrawn"]["epochs"] == 14
     assert log.read_text().startswith("".join(lines[: len(lines) // 2]))
     assert "so far 0 of 2 cases failed" in done.stderr
+    (home / "run-2" / "gate.jsonl").write_text("".join(lines[: len(lines) // 2]))
+    half = repo("selftest", "judge", str(home), "--json")
+    assert told(half)["runs"] == 1
+    assert "1 of 2 gates are finished, the others are left out" in half.stderr
     other = repo("selftest", "power", "--resume", str(home))
     assert other.returncode == 2
     assert "this is a self-test aa" in other.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import math
 from pathlib import Path
@@ -15,7 +16,7 @@ from bench.errors import Exit, SchemaError, UsageError
 from bench.gate import counters, presets, schedule
 from bench.gate.conclude import conclude
 from bench.gate.ledger import CONTROLS, Ledger, difference, kept
-from bench.gate.log import Blocks, Ended, Line, Stopped, Writer, read_lines
+from bench.gate.log import Blocks, Ended, Line, Stopped, Writer, keep, read_lines, read_manifest
 from bench.gate.plan import make_plan
 from bench.gate.render.github import MAX_PER_LEVEL, workflow_commands
 from bench.gate.render.markdown import markdown
@@ -206,6 +207,41 @@ def test_the_log_survives_a_torn_line_and_names_a_damaged_one(tmp_path: Path) ->
     with (tmp_path / "gate.jsonl").open("ab") as file:
         file.write(b'{"type":"no"}\n')
     with pytest.raises(SchemaError, match=r"gate.jsonl, line \d+"):
+        read_lines(tmp_path)
+
+
+def test_a_kept_run_is_the_run_without_its_machines_paths(tmp_path: Path) -> None:
+    run, kept_at, again = tmp_path / "run", tmp_path / "kept", tmp_path / "again"
+    run.mkdir()
+    (run / "run.json").write_bytes(msgspec.json.encode(sample_manifest()))
+    with Writer(run) as writer:
+        for line in sample_lines():
+            writer.add(line)
+    keep(run, kept_at)
+    keep(run, again)
+    assert {p.name: p.read_bytes() for p in kept_at.iterdir()} == {p.name: p.read_bytes() for p in again.iterdir()}
+    public = read_manifest(kept_at)
+    assert (public.repository, public.folder, public.argv, public.base.python, public.head.python) == (
+        "",
+        "",
+        (),
+        "",
+        "",
+    )
+    assert (public.base.commit, public.cases) == (sample_manifest().base.commit, sample_manifest().cases)
+    assert conclude(public, read_lines(kept_at)).cases == judged().cases
+    packed = kept_at / "gate.jsonl.gz"
+    whole = packed.read_bytes()
+    for damaged in (whole[: len(whole) // 2], b"no gzip", whole[:40] + b"\0" * 40 + whole[80:]):
+        packed.write_bytes(damaged)
+        with pytest.raises(SchemaError, match=r"gate\.jsonl\.gz: damaged"):
+            read_lines(kept_at)
+
+
+def test_a_kept_run_that_unpacks_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.gate.log.MAX_UNPACKED_BYTES", 1 << 20)
+    (tmp_path / "gate.jsonl.gz").write_bytes(gzip.compress(b"\n" * ((1 << 20) + 1)))
+    with pytest.raises(SchemaError, match="unpacks to over 1 MiB"):
         read_lines(tmp_path)
 
 
