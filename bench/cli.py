@@ -342,7 +342,9 @@ def selftest(
     seed: Annotated[int, typer.Option(help="Seed of every random choice.")] = 0,
     out: Annotated[
         Path | None,
-        typer.Option("--out", help="stats: write this JSON file too. Live: where the runs go. keep: where to."),
+        typer.Option(
+            "--out", help="stats: write this JSON too. Live: where the runs go. keep: where to. judge: write this page."
+        ),
     ] = None,
     resume: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Go on with a live one that was stopped; --runs may be raised.")

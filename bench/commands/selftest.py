@@ -72,7 +72,7 @@ def _run_recorded(options: SelftestOptions) -> int:
         raise UsageError(f"selftest {options.what} measures nothing: it takes the folder, no --resume, --runs or --set")
     if options.what == "keep":
         return run_keep(options.suite, options.out)
-    return run_judge(options.suite, as_json=options.as_json)
+    return run_judge(options.suite, options.out, as_json=options.as_json)
 
 
 def _run_stats(seed: int, out: Path | None, *, as_json: bool) -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 
 from bench.commands.output import stderr
-from bench.commands.selftest_live import PLAN, REPORT, LivePlan, exit_of, read_plan, write_report
+from bench.commands.selftest_live import PLAN, REPORT, LivePlan, exit_of, read_plan, write_report, write_selftest_page
 from bench.commands.selftest_tell import print_live
 from bench.errors import SchemaError, UsageError
 from bench.gate import log
@@ -26,11 +26,15 @@ class _Noted(msgspec.Struct, frozen=True):
     disturbed_by: tuple[str, ...] = ()
 
 
-def run_judge(homes: list[str], *, as_json: bool) -> int:
-    """Judge a live self-test's finished gates again; exits as the self-test did."""
+def run_judge(homes: list[str], out: Path | None, *, as_json: bool) -> int:
+    """Judge a live self-test's finished gates again, draw its page where asked; exits as the self-test did."""
     home = _only(homes, "judge")
     plan = read_plan(home)
-    report = _report(home, plan, _finished(home, plan))
+    found = _finished(home, plan)
+    report = _report(home, plan, found)
+    if out is not None:
+        write_selftest_page(out, report, [run for _, run in found])
+        stderr().print(f"written: {out}", markup=False, soft_wrap=True)
     print_live(report, as_json=as_json)
     return exit_of(report)
 
@@ -52,7 +56,7 @@ def run_keep(homes: list[str], out: Path | None) -> int:
         log.keep(run_dir, to / run_dir.name)
     report = _report(home, plan, found)
     write_atomically(to / PLAN, msgspec.json.format(msgspec.json.encode(public), indent=1) + b"\n")
-    write_report(to, report, [run for _, run in found])
+    write_report(to, report)
     stderr().print(f"kept: {to}", markup=False, soft_wrap=True)
     return exit_of(report)
 

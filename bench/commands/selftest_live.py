@@ -78,16 +78,21 @@ def run_live(options: LiveOptions) -> int:
         stderr().print("\n" + again, markup=False, soft_wrap=True)
         return Exit.INTERRUPTED
     report = live_report(plan.kind, runs, plan.inject_frac, told)
-    write_report(home, report, runs)
+    write_report(home, report)
+    write_selftest_page(home / PAGE, report, runs)
     print_live(report, as_json=options.as_json)
     stderr().print(f"runs: {home}", markup=False, soft_wrap=True)
     return exit_of(report)
 
 
-def write_report(home: Path, report: LiveReport, runs: Sequence[Run]) -> None:
-    """selftest.json and selftest.html."""
+def write_report(home: Path, report: LiveReport) -> None:
+    """selftest.json."""
     write_atomically(home / REPORT, msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n")
-    write_page(home / PAGE, page(report), drawings(report, [Ledger(lines) for _, lines in runs]))
+
+
+def write_selftest_page(path: Path, report: LiveReport, runs: Sequence[Run]) -> None:
+    """The page of these runs."""
+    write_page(path, page(report), drawings(report, [Ledger(lines) for _, lines in runs]))
 
 
 def exit_of(report: LiveReport) -> Exit:

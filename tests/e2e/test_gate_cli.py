@@ -302,10 +302,11 @@ def test_live_selftests_judge_the_tree_against_itself(repo: Cli, kind: str) -> N
     kept = repo("selftest", "keep", str(home), "--out", "public")
     assert kept.returncode == done.returncode, kept.stderr
     for folder in (str(home), "public"):
-        again = repo("selftest", "judge", folder, "--json")
+        again = repo("selftest", "judge", folder, "--json", "--out", "page.html")
+        assert (repo.folder / "page.html").read_bytes() == (home / "selftest.html").read_bytes()
         assert (again.returncode, told(again)) == (done.returncode, report)
     packed = sorted(p for p in (repo.folder / "public").rglob("*") if p.is_file())
-    names = ["gate.jsonl.gz", "run.json.gz", "selftest-run.json", "selftest.html", "selftest.json"]
+    names = ["gate.jsonl.gz", "run.json.gz", "selftest-run.json", "selftest.json"]
     assert [p.name for p in packed] == names
     for path in packed:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
