@@ -14,6 +14,7 @@ from bench.gate.plots import changes, power
 from bench.gate.plots.changes import Changed
 from bench.gate.render import page as gate_page
 from bench.gate.render import selftest_page
+from bench.gate.render.words import short_names
 from bench.gate.selftest_live import live_report
 from bench.plots import style
 from bench.reporting.page import render_page
@@ -85,10 +86,12 @@ def test_a_dot_far_outside_and_a_bound_that_is_not_there_stay_in_the_picture() -
     assert changes.draw([], {}) is None
 
 
-def test_names_leave_out_what_all_cases_share() -> None:
-    assert changes.apart(["paper dim=8 backend=x", "tiny dim=4 backend=x"]) == ["paper dim=8", "tiny dim=4"]
-    assert changes.apart(["paper dim=8"]) == ["paper dim=8"]
-    assert changes.apart(["a x=1", "a x=1 y=2"]) == ["a", "a y=2"]
+def test_names_leave_out_what_all_cases_of_a_preset_share() -> None:
+    names = ["paper dim=8 backend=x", "paper dim=4 backend=x", "tiny dim=8 backend=x"]
+    assert short_names(names) == ["paper dim=8", "paper dim=4", "tiny dim=8 backend=x"]
+    assert short_names(["a x=1", "a x=1 y=2"]) == ["a", "a y=2"]
+    assert short_names(["steps.py:one", "steps.py:two"]) == ["steps.py:one", "steps.py:two"]
+    assert short_names([]) == []
 
 
 @pytest.mark.parametrize("injected", [0.0, 0.05])

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bench.gate.render.words import percent
+from bench.gate.render.words import percent, short_names
 from bench.gate.verdict import WORDS, Status
 from bench.plots import style
 
@@ -16,12 +16,14 @@ if TYPE_CHECKING:
 
 TITLE = "Head against base"
 CAPTION = (
-    "Measured. A dot is one epoch: the change of head against base between two fresh processes; hollow dots screened, "
-    "filled ones confirmed. The bar is the estimate with its interval, which holds all scatter between epochs. Right "
+    "Measured. A dot is one epoch: the change of head against base between two fresh processes (up to 40 epochs, hollow "
+    "dots screened and filled ones confirmed); what lies far outside is drawn at the edge. The bar is the estimate with its interval, which holds all scatter between epochs. Right "
     "of 0 is slower."
 )
-REACH_SHARE = 0.95
+REACH_SHARE = 0.97
 """Of all dots lie inside the axis; the others are drawn at its edge."""
+MANY_EPOCHS = 40
+"""From here on a row's dots are small and let each other through."""
 STATUS_COLORS: Mapping[Status, int] = {"REGRESSED": 1, "IMPROVED": 2}
 
 
@@ -52,7 +54,7 @@ def draw(rows: Sequence[Changed], marks: Mapping[str, float]) -> Figure | None:
     reach = _reach(shown, marks)
     for number, row in enumerate(shown):
         _row(ax, number, row, reach)
-    style.case_rows(ax, apart([r.name for r in shown]))
+    style.case_rows(ax, short_names([r.name for r in shown]))
     style.say_rest(ax, len(shown), len(rows))
     ax.axvline(0, color=style.look().palette.muted, linewidth=1)
     for name, change in marks.items():
@@ -69,11 +71,13 @@ def _row(ax: Axes, number: int, row: Changed, reach: float) -> None:
         tone = palette.muted
     low, high = (-reach if row.low is None else row.low), (reach if row.high is None else row.high)
     ax.plot([low, high], [number, number], color=tone, linewidth=7, alpha=0.35, solid_capstyle="butt", zorder=2)
-    for changes, filled in ((row.screened, False), (row.confirmed, True)):
+    many = len(row.screened) + len(row.confirmed) > MANY_EPOCHS
+    look: dict[str, Any] = {"s": 5, "linewidth": 0, "alpha": 0.55} if many else {"s": 13, "linewidth": 0.9}
+    for changes, filled in ((row.screened, many), (row.confirmed, True)):
         inside = [max(-reach, min(reach, c)) for c in changes]
-        tracks = [number + (i % 3 - 1) * 0.16 for i in range(len(inside))]
+        tracks = [number + (i % 5 - 2) * 0.09 for i in range(len(inside))]
         face = tone if filled else palette.background
-        ax.scatter(inside, tracks, s=13, facecolor=face, edgecolor=tone, linewidth=0.9, zorder=3, clip_on=False)
+        ax.scatter(inside, tracks, facecolor=face, edgecolor=tone, zorder=3, clip_on=False, **look)
     ax.plot([row.change], [number], marker="|", markersize=13, markeredgewidth=2.4, color=palette.text, zorder=4)
 
 
@@ -98,11 +102,3 @@ def _reach(rows: Sequence[Changed], marks: Mapping[str, float]) -> float:
     most = sizes[math.ceil(REACH_SHARE * len(sizes)) - 1] if sizes else 0.0
     bounds = [abs(b) for r in rows for b in (r.low, r.high) if b is not None]
     return 1.08 * max(most, *bounds, *(1.1 * m for m in marks.values()), 0.01)
-
-
-def apart(names: Sequence[str]) -> list[str]:
-    """Names without the settings that all have."""
-    if len(names) < 2:
-        return list(names)
-    common = set.intersection(*(set(n.split()[1:]) for n in names))
-    return [" ".join(w for i, w in enumerate(n.split()) if i == 0 or w not in common) for n in names]

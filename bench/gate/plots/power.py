@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bench.gate.plots.changes import apart
 from bench.gate.redraw import Redrawn
+from bench.gate.render.words import short_names
 from bench.plots import style
 from bench.reporting.labels import fit
 
@@ -35,7 +35,7 @@ def draw(redrawn: Redrawn) -> Figure | None:
         return None
     made, (ax,) = style.figure(3.9 if style.look().narrow else 3.5)
     many = len(redrawn.cases) > style.MAX_LINES
-    names = apart(list(redrawn.cases))
+    names = short_names(list(redrawn.cases))
     lines = []
     for number, (name, found) in enumerate(zip(names, redrawn.cases.values(), strict=True)):
         tone = style.look().palette.muted if many else style.color(number)

@@ -23,7 +23,9 @@ def page(report: GateReport) -> Page:
     verdict = [Sentence("Cases", headline(report)), *(Sentence("Invalid", f"{r.message}.") for r in report.invalid)]
     if (size := detectable(report)) is not None:
         verdict.append(Sentence("Sensitivity", size))
-    sections = [Section("cases", "Cases", tables=(_table(worst_first(report)),), plots=("changes",))]
+    sections = [Section("cases", "Cases", tables=(_table(worst_first(report)),))]
+    if any(case.estimate for case in (*report.cases, *report.controls)):
+        sections.insert(0, Section("epochs", "Every epoch", plots=("changes",)))
     if report.controls:
         text = ("The same few lines on both sides. Where they differ, something favours one side.",)
         sections.append(Section("controls", "Null controls", text, (_table(report.controls),)))

@@ -34,22 +34,17 @@ TITLES = {
 def page(report: LiveReport) -> Page:
     """What held, epochs by case, the decision on redrawn signs, and every gate."""
     verdict = [Sentence("Gates", outcome(report))]
-    sections = [
-        Section(
-            "epochs",
-            "Every epoch",
-            ("sd(d) is between epochs: fresh processes of both sides each.",),
-            (_table(case_rows(report)),),
-            ("changes",),
-        )
-    ]
+    sections = [Section("epochs", "Every epoch", plots=("changes",))]
     if report.redrawn is not None:
         verdict.append(Sentence("Redrawn", redrawn_sentence(report.redrawn)))
+        sections.insert(0, Section("power", "At each slow-down", plots=("power",)))
         text = ("Failed / inconclusive / passed, % of draws.",)
-        sections.append(
-            Section("power", "At each slow-down", text, (_table(redrawn_rows(report.redrawn)),), ("power",))
-        )
-    sections.append(Section("gates", "Gates", tables=(_table(gate_rows(report)),), notes=tuple(run_sentences(report))))
+        sections.append(Section("draws", "Every slow-down by case", text, (_table(redrawn_rows(report.redrawn)),)))
+    spread = ("sd(d) is the spread between epochs, each of which is a fresh process of either side.",)
+    sections += [
+        Section("spread", "Spread and difference by case", spread, (_table(case_rows(report)),)),
+        Section("gates", "Gates", tables=(_table(gate_rows(report)),), notes=tuple(run_sentences(report))),
+    ]
     return Page(
         title=f"Self-test of the gate: {TITLES[report.kind]}",
         subtitle="; ".join([report.machine, f"preset {report.preset}", *report.disturbed_by]),

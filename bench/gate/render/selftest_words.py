@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from statistics import median
 
 from bench.gate.redraw import Redrawn
-from bench.gate.render.words import time_cell
+from bench.gate.render.words import short_names, time_cell
 from bench.gate.selftest_live import LiveReport
 from bench.progress import seconds
 
@@ -38,7 +38,7 @@ def redrawn_rows(redrawn: Redrawn) -> Rows:
     columns = ["case", *("unchanged" if e == "0" else f"+{100 * float(e):g} %" for e in effects)]
     rows = [
         [name, *(f"{_share(o.detected_frac)} / {_share(o.inconclusive_frac)} / {_share(o.passed_frac)}" for o in found)]
-        for name, found in redrawn.cases.items()
+        for name, found in zip(short_names(list(redrawn.cases)), redrawn.cases.values(), strict=True)
     ]
     rows.append(["any case fails", *(_share(redrawn.any_frac[e]) for e in effects)])
     return columns, rows
@@ -85,7 +85,9 @@ def gate_rows(report: LiveReport) -> Rows:
 
 
 def _share(fraction: float) -> str:
-    return f"{100 * fraction:.3g}"
+    """96, 9.6 or 0.96: three such figures stand in one cell."""
+    percent = 100 * fraction
+    return f"{percent:.0f}" if percent >= 9.95 else f"{percent:.2g}"
 
 
 def _bound(fraction: float | None) -> str:

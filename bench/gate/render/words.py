@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from bench.gate.verdict import STATUSES, CaseVerdict, GateReport
 
 COLUMNS = ("case", "base", "head", "change", "epochs", "verdict", "why")
@@ -52,6 +54,18 @@ def row(case: CaseVerdict) -> list[str]:
 def worst_first(report: GateReport) -> list[CaseVerdict]:
     """Cases in the order in which they matter."""
     return sorted(report.cases, key=lambda c: STATUSES.index(c.status))
+
+
+def short_names(names: Sequence[str]) -> list[str]:
+    """Names without the settings that every case of the same preset has; still unlike each other."""
+    split = [name.split() for name in names]
+    by_preset: dict[str, list[set[str]]] = {}
+    for words in split:
+        by_preset.setdefault(words[0], []).append(set(words[1:]))
+    common = {
+        preset: set.intersection(*settings) if len(settings) > 1 else set() for preset, settings in by_preset.items()
+    }
+    return [" ".join(w for i, w in enumerate(words) if i == 0 or w not in common[words[0]]) for words in split]
 
 
 def detectable(report: GateReport) -> str | None:
