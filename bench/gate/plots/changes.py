@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 TITLE = "Head against base"
 CAPTION = (
-    "Measured. A dot is one epoch: the change of head against base between two fresh processes (up to 40 epochs, hollow "
-    "dots screened and filled ones confirmed); what lies far outside is drawn at the edge. The bar is the estimate with its interval, which holds all scatter between epochs. Right "
-    "of 0 is slower."
+    "Measured. A dot is one epoch: the change of head against base between two fresh processes. Hollow dots screened, "
+    "filled ones confirmed (where a row has over 40, all are filled); what lies far outside is drawn at the edge. The "
+    "bar is the estimate with its interval, which holds all scatter between epochs. Right of 0 is slower."
 )
 REACH_SHARE = 0.97
 """Of all dots lie inside the axis; the others are drawn at its edge."""

@@ -16,7 +16,7 @@ TITLE = "What the gate finds"
 CAPTION = (
     "The gate's own decision on epochs recorded here, with each epoch's sign drawn anew and a slow-down added. At 0 "
     "it is the share of runs that fail a case falsely. What is not found is inconclusive or passed; the table says "
-    "which."
+    "which. A change below the floor in seconds never fails, so a short step is found from a larger share on."
 )
 
 
