@@ -13,7 +13,7 @@ from bench import store
 from bench.commands.gate_setup import make_manifest, make_places, require_same, side_checkout, skip_reasons
 from bench.commands.gate_tell import write_page
 from bench.commands.output import stderr
-from bench.commands.selftest_tell import print_live, running_bound
+from bench.commands.selftest_tell import print_live, so_far
 from bench.commands.sweep import require_writable
 from bench.errors import Exit, SchemaError, UsageError
 from bench.gate import presets
@@ -177,7 +177,7 @@ def _runs(home: Path, plan: LivePlan) -> list[Run]:
             with Progress(stderr(), manifest) as watching:
                 GateRun(run_dir, manifest, sides, skipped, watching, inject_frac=plan.inject_frac).run()
             found.append((manifest, read_lines(run_dir)))
-            stderr().print(running_bound(found), markup=False, soft_wrap=True)
+            stderr().print(so_far(found, plan.inject_frac), markup=False, soft_wrap=True)
     return found
 
 

@@ -10,10 +10,12 @@ from bench.gate.render.selftest_words import Rows, case_rows, redrawn_rows, redr
 from bench.gate.selftest_live import LiveReport, Run, upper_bound
 
 
-def running_bound(runs: Sequence[Run]) -> str:
-    """How many cases failed so far, and the rate that leaves possible."""
+def so_far(runs: Sequence[Run], injected_frac: float) -> str:
+    """How many cases failed so far: of unchanged code with the rate that leaves possible, of slowed code as found."""
     statuses = [c.status for manifest, lines in runs for c in conclude(manifest, lines).cases]
     failed = statuses.count("REGRESSED")
+    if injected_frac:
+        return f"so far {failed} of {len(statuses)} slowed cases were found"
     most = upper_bound(failed, len(statuses))
     return f"so far {failed} of {len(statuses)} cases failed: at most {100 * most:.2g} % (95 % bound)"
 
