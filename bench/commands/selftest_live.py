@@ -68,11 +68,14 @@ def run_live(options: LiveOptions) -> int:
     """Run the gates and tell; 0 where nothing failed that should not, or (power) everything that should."""
     if options.runs is not None and options.runs < 1:
         raise SpecError("--runs", options.runs, "a whole number from 1")
+    from profiles.identify import identify
+
     home, plan = _resumed(options, options.resume) if options.resume else _begun(options)
     try:
         with machine_lock(), contextlib.ExitStack() as stack:
+            machine = identify()  # before a quota makes another machine of it
             told = _disturb(stack) if plan.kind == "hostile" else []
-            runs = _runs(home, plan)
+            runs = _runs(home, plan, machine)
     except KeyboardInterrupt:
         again = f"stopped; whole epochs are kept. Go on with: dlrm-bench selftest {plan.kind} --resume {home}"
         stderr().print("\n" + again, markup=False, soft_wrap=True)
@@ -161,10 +164,8 @@ def _disturb(stack: contextlib.ExitStack) -> list[str]:
     return told
 
 
-def _runs(home: Path, plan: LivePlan) -> list[Run]:
-    from profiles.identify import identify
-
-    machine, root = identify(), Path(plan.repository)
+def _runs(home: Path, plan: LivePlan, machine: Machine) -> list[Run]:
+    root = Path(plan.repository)
     found: list[Run] = []
     with checkouts(root, plan.revision, plan.revision) as (base, head):
         places = make_places(root, Path(plan.folder), base, head)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from html import unescape
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +17,7 @@ from bench.gate.render import page as gate_page
 from bench.gate.render import selftest_page
 from bench.gate.render.words import short_names
 from bench.gate.selftest_live import live_report
+from bench.gate.suite import Place, suite_cases
 from bench.plots import style
 from bench.reporting.page import render_page
 from bench.reporting.pictures import drawn
@@ -86,12 +88,19 @@ def test_a_dot_far_outside_and_a_bound_that_is_not_there_stay_in_the_picture() -
     assert changes.draw([], {}) is None
 
 
-def test_names_leave_out_what_all_cases_of_a_preset_share() -> None:
-    names = ["paper dim=8 backend=x", "paper dim=4 backend=x", "tiny dim=8 backend=x"]
-    assert short_names(names) == ["paper dim=8", "paper dim=4", "tiny dim=8 backend=x"]
-    assert short_names(["a x=1", "a x=1 y=2"]) == ["a", "a y=2"]
+def test_names_say_only_what_most_cases_of_their_preset_are_not() -> None:
+    names = ["paper dim=8 backend=x", "paper dim=4 backend=x", "paper dim=4 backend=y", "tiny dim=8 backend=x"]
+    assert short_names(names) == ["paper dim=8", "paper", "paper backend=y", "tiny dim=8 backend=x"]
+    assert short_names(["a x=1 y=2", "a x=1 y=2 z=3", "a y=2"]) == ["a", "a z=3", "a x=usual"]
     assert short_names(["steps.py:one", "steps.py:two"]) == ["steps.py:one", "steps.py:two"]
     assert short_names([]) == []
+
+
+def test_short_names_of_our_own_suites_stay_apart() -> None:
+    for sweep in ("gate", "gate20", "quick"):
+        names = list(suite_cases([sweep], None, Place(root=Path.cwd(), folder=Path.cwd())))
+        short = short_names([case.name for case in names])
+        assert len(set(short)) == len(names)
 
 
 @pytest.mark.parametrize("injected", [0.0, 0.05])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
 from bench.gate.verdict import STATUSES, CaseVerdict, GateReport
 
@@ -56,16 +57,40 @@ def worst_first(report: GateReport) -> list[CaseVerdict]:
     return sorted(report.cases, key=lambda c: STATUSES.index(c.status))
 
 
+USUAL = "usual"
+"""Stands for a setting that a case leaves as it is, where most cases of its preset change it."""
+
+
 def short_names(names: Sequence[str]) -> list[str]:
-    """Names without the settings that every case of the same preset has; still unlike each other."""
-    split = [name.split() for name in names]
-    by_preset: dict[str, list[set[str]]] = {}
-    for words in split:
-        by_preset.setdefault(words[0], []).append(set(words[1:]))
-    common = {
-        preset: set.intersection(*settings) if len(settings) > 1 else set() for preset, settings in by_preset.items()
-    }
-    return [" ".join(w for i, w in enumerate(words) if i == 0 or w not in common[words[0]]) for words in split]
+    """Names with only the settings in which a case is unlike most of its preset; still unlike each other."""
+    split = [_settings(name) for name in names]
+    by_preset: dict[str, list[dict[str, str]]] = {}
+    for preset, settings in split:
+        by_preset.setdefault(preset, []).append(settings)
+    most = {preset: _most_common(found) for preset, found in by_preset.items()}
+    return [" ".join([preset, *_unlike(settings, most[preset])]) for preset, settings in split]
+
+
+def _settings(name: str) -> tuple[str, dict[str, str]]:
+    """The preset or code, and its settings by name; what is no setting belongs to the former."""
+    words = name.split()
+    plain = [word for i, word in enumerate(words) if i == 0 or "=" not in word]
+    pairs = [word.partition("=") for i, word in enumerate(words) if i and "=" in word]
+    return " ".join(plain), {key: value for key, _, value in pairs}
+
+
+def _most_common(found: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    """Each setting's most frequent value among several cases; of one case nothing is common."""
+    if len(found) < 2:
+        return {}
+    keys = dict.fromkeys(key for settings in found for key in settings)
+    return {key: Counter(s.get(key, USUAL) for s in found).most_common(1)[0][0] for key in keys}
+
+
+def _unlike(settings: Mapping[str, str], most: Mapping[str, str]) -> list[str]:
+    keys = dict.fromkeys((*settings, *most))
+    values = {key: settings.get(key, USUAL) for key in keys}
+    return [f"{key}={value}" for key, value in values.items() if most.get(key) != value]
 
 
 def detectable(report: GateReport) -> str | None:
