@@ -9,7 +9,7 @@ import msgspec
 from bench.commands.output import stderr
 from bench.commands.selftest_live import PLAN, REPORT, LivePlan, exit_of, read_plan, write_report, write_selftest_page
 from bench.commands.selftest_tell import print_live
-from bench.errors import SchemaError, UsageError
+from bench.errors import Exit, SchemaError, UsageError
 from bench.gate import log
 from bench.gate.ledger import Ledger
 from bench.gate.schedule import next_plan
@@ -58,7 +58,7 @@ def run_keep(homes: list[str], out: Path | None) -> int:
     write_atomically(to / PLAN, msgspec.json.format(msgspec.json.encode(public), indent=1) + b"\n")
     write_report(to, report)
     stderr().print(f"kept: {to}", markup=False, soft_wrap=True)
-    return exit_of(report)
+    return Exit.OK
 
 
 def _only(homes: list[str], what: str) -> Path:

@@ -63,6 +63,12 @@ class Ledger:
         return flags.count(False) / len(flags) if flags else 0.0
 
 
+def changes_of(ledgers: Sequence[Ledger], case: str, stage: int) -> tuple[float, ...]:
+    """Every usable difference of a case in a stage, over all these logs, as a fraction: 0.05 is 5 % slower."""
+    found = (d for ledger in ledgers for d in ledger.epochs_of(case, stage).differences)
+    return tuple(math.expm1(d) for d in found if math.isfinite(d))
+
+
 def kept(blocks: Blocks) -> tuple[bool, ...]:
     """Per pair, whether the machine let it be: decided by steal and throttling over the pair, never by its times."""
     return tuple(

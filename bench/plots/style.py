@@ -244,15 +244,21 @@ def exact_ticks(axis: Any, values: Sequence[float], text: Callable[[float], str]
 
 def mark_size(ax: Axes, name: str, size_bytes: int) -> None:
     """A dashed line at a size on the x axis, named at its top: a cache, for instance."""
+    mark(ax, size_bytes, f"{name} {capacity(size_bytes)}", (0.97, "top"), "left", (3, 0))
+
+
+def mark(ax: Axes, at: float, text: str, height: tuple[float, str], side: str, offset_pt: tuple[float, float]) -> None:
+    """A dashed line at a value of the x axis, named at a height (share of the axes, and what of the text is there)."""
     muted = look().palette.muted
-    ax.axvline(size_bytes, color=muted, linestyle=(0, (4, 3)), linewidth=1)
+    ax.axvline(at, color=muted, linestyle=(0, (4, 3)), linewidth=1)
     ax.annotate(
-        f"{name} {capacity(size_bytes)}",
-        (size_bytes, 0.97),
+        text,
+        (at, height[0]),
         xycoords=("data", "axes fraction"),
-        xytext=(3, 0),
+        xytext=offset_pt,
         textcoords="offset points",
-        va="top",
+        ha=side,
+        va=height[1],
         fontsize=7.6,
         color=muted,
     )

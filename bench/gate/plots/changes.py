@@ -58,7 +58,7 @@ def draw(rows: Sequence[Changed], marks: Mapping[str, float]) -> Figure | None:
     style.say_rest(ax, len(shown), len(rows))
     ax.axvline(0, color=style.look().palette.muted, linewidth=1)
     for name, change in marks.items():
-        _mark(ax, name, change)
+        style.mark(ax, change, f"{name} {percent(change)}", (1.0, "bottom"), "center", (0, 2))
     ax.set(xlim=(-reach, reach), xlabel="change of head against base")
     style.ticks(ax.xaxis, lambda v: f"{100 * v:+g} %" if abs(v) > 1e-9 else "0")
     return made
@@ -79,22 +79,6 @@ def _row(ax: Axes, number: int, row: Changed, reach: float) -> None:
         face = tone if filled else palette.background
         ax.scatter(inside, tracks, facecolor=face, edgecolor=tone, zorder=3, clip_on=False, **look)
     ax.plot([row.change], [number], marker="|", markersize=13, markeredgewidth=2.4, color=palette.text, zorder=4)
-
-
-def _mark(ax: Axes, name: str, change: float) -> None:
-    muted = style.look().palette.muted
-    ax.axvline(change, color=muted, linestyle=(0, (4, 3)), linewidth=1)
-    ax.annotate(
-        f"{name} {percent(change)}",
-        (change, 1.0),
-        xycoords=("data", "axes fraction"),
-        xytext=(0, 2),
-        textcoords="offset points",
-        ha="center",
-        va="bottom",
-        fontsize=7.6,
-        color=muted,
-    )
 
 
 def _reach(rows: Sequence[Changed], marks: Mapping[str, float]) -> float:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from functools import partial
 
-from bench.gate.ledger import Ledger
+from bench.gate.ledger import Ledger, changes_of
 from bench.gate.plots import changes
 from bench.gate.render.words import COLUMNS, circumstances, detectable, row, worst_first
 from bench.gate.verdict import CaseVerdict, GateReport, headline
@@ -64,10 +63,7 @@ def changed(case: CaseVerdict, ledger: Ledger) -> changes.Changed | None:
     found = case.estimate
     if found is None:
         return None
-    screened, confirmed = (
-        tuple(math.expm1(d) for d in ledger.epochs_of(case.case, stage).differences if math.isfinite(d))
-        for stage in (1, 2)
-    )
+    screened, confirmed = (changes_of([ledger], case.case, stage) for stage in (1, 2))
     return changes.Changed(
         case.case, case.status, screened, confirmed, found.change_frac, found.low_frac, found.high_frac
     )

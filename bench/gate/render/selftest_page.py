@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from functools import partial
 
-from bench.gate.ledger import Ledger
+from bench.gate.ledger import Ledger, changes_of
 from bench.gate.plots import changes, power
 from bench.gate.render.selftest_words import (
     Rows,
@@ -78,13 +77,5 @@ def drawings(report: LiveReport, ledgers: Sequence[Ledger]) -> list[Drawing]:
 
 
 def _changed(found: CaseFinding, ledgers: Sequence[Ledger]) -> changes.Changed:
-    screened, confirmed = (
-        tuple(
-            math.expm1(d)
-            for ledger in ledgers
-            for d in ledger.epochs_of(found.case, stage).differences
-            if math.isfinite(d)
-        )
-        for stage in (1, 2)
-    )
+    screened, confirmed = (changes_of(ledgers, found.case, stage) for stage in (1, 2))
     return changes.Changed(found.case, "PASS", screened, confirmed, found.bias_frac, found.low_frac, found.high_frac)

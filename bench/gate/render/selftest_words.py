@@ -56,12 +56,12 @@ def redrawn_sentence(redrawn: Redrawn) -> str:
 
 
 def run_sentences(report: LiveReport) -> list[str]:
-    """The gates as a whole: verdicts, time, each failure, and the bound or what was detected."""
+    """The gates as a whole: verdicts, time, each false failure, and the bound or what was detected."""
     told = ", ".join(f"{n} {s}" for s, n in report.verdicts.items())
     return [
         f"{report.runs} gates, {report.invalid_runs} of them invalid; verdicts: {told}.",
         f"A gate took {seconds(median(report.gate_s))}, the longest {seconds(max(report.gate_s))}.",
-        *report.failures,
+        *(() if report.injected_frac else report.failures),
         outcome(report),
     ]
 
