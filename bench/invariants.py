@@ -7,7 +7,7 @@ import math
 from bench.metrics import step_s, value
 from bench.records import Record
 from bench.roofs import ROOF_TOLERANCE, ceilings_of
-from profiles.machine import Machine
+from profiles.machine import Ceilings, Machine
 
 
 def violations(record: Record, machine: Machine) -> list[str]:
@@ -28,8 +28,17 @@ def _beats_roof(record: Record, machine: Machine) -> str | None:
         return None
     return (
         f"the step is {fraction:.2f} times as fast as the measured ceilings allow (tolerance {ROOF_TOLERANCE}): "
-        "the counted work was not done, or the ceilings are stale (dlrm-bench machine --refresh)"
+        f"the counted work was not done, or {_why_too_low(ceilings_of(record, machine))}"
     )
+
+
+def _why_too_low(ceilings: Ceilings | None) -> str:
+    if ceilings and ceilings.disturbed:
+        return (
+            f"the ceilings are too low, since others took {ceilings.other_load_frac:.0%} of the CPU time while they were "
+            "measured: run again on a machine that does nothing else"
+        )
+    return "the ceilings are stale (dlrm-bench machine --refresh)"
 
 
 def _beats_launch(record: Record, machine: Machine) -> str | None:

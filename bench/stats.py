@@ -9,6 +9,7 @@ measured by `python -m tools.coverage` (docs/method/measuring.md).
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from itertools import pairwise
 from statistics import NormalDist, median
@@ -65,17 +66,25 @@ def lag1_autocorrelation(values: Sequence[float]) -> float:
     return math.fsum(a * b for a, b in pairwise(deviations)) / total
 
 
-def effective_size(values: Sequence[float]) -> float:
-    """How many independent values say as much: n (1 - r) / (1 + r) with lag-1 autocorrelation r, from 1 to n.
+def ranks(values: Sequence[float]) -> list[float]:
+    """The rank of each value, 1 for the smallest; equal values share their mean rank."""
+    ordered = sorted(values)
+    return [(bisect_left(ordered, v) + bisect_right(ordered, v) + 1) / 2 for v in values]
 
-    A short sample shows less autocorrelation than there is, by about (1 + 4 r) / n (Kendall 1954), which is put back.
-    Negative autocorrelation is taken as none, so that an interval is never narrowed by it; fewer than 6 values tell
-    nothing and count in full.
+
+def effective_size(values: Sequence[float]) -> float:
+    """How many independent values say as much of the median: n (1 - r) / (1 + r), from 1 to n.
+
+    r is the lag-1 autocorrelation of the ranks: a median is moved by which side of it values lie on, not by how far
+    off they are, so one burst of far outliers must not pass for a sample that is one burst throughout. A short sample
+    shows less autocorrelation than there is, by about (1 + 4 r) / n (Kendall 1954), which is put back. Negative
+    autocorrelation is taken as none, so that an interval is never narrowed by it; fewer than 6 values tell nothing and
+    count in full.
     """
     count = len(values)
     if count < FEWEST or min(values) == max(values):
         return float(count)
-    corrected = (count * lag1_autocorrelation(values) + 1) / (count - 4)
+    corrected = (count * lag1_autocorrelation(ranks(values)) + 1) / (count - 4)
     correlation = min(max(corrected, 0.0), 0.98)
     return max(1.0, count * (1 - correlation) / (1 + correlation))
 

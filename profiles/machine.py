@@ -96,6 +96,10 @@ class Ceiling(msgspec.Struct, frozen=True, kw_only=True):
     threads: int | None = None
 
 
+MOST_OTHER_LOAD_FRAC = 0.05
+"""More than this share of the CPU time gone to others makes ceilings doubtful."""
+
+
 class Ceilings(msgspec.Struct, frozen=True, kw_only=True):
     """Measured peaks of one device ('cpu' or 'cuda:0').
 
@@ -123,6 +127,11 @@ class Ceilings(msgspec.Struct, frozen=True, kw_only=True):
     launch_latency: Ceiling | None = None
     notes: tuple[str, ...] = ()
     other_load_frac: float = 0.0
+
+    @property
+    def disturbed(self) -> bool:
+        """Whether others took so much of the CPU time that these ceilings may be too low: they are used, not kept."""
+        return self.other_load_frac > MOST_OTHER_LOAD_FRAC
 
 
 class Fingerprint(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,8 +12,6 @@ from profiles.atomic_file import write_atomically
 from profiles.machine import Ceilings
 
 STORE_SCHEMA = 1
-# More than this share of the CPU time gone to others makes ceilings doubtful.
-MOST_OTHER_LOAD_FRAC = 0.05
 
 
 class StoredMachine(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,7 +59,7 @@ def load_ceilings(fingerprint_hash: str) -> Loaded:
 
 def disturbance_note(ceilings: Mapping[str, Ceilings]) -> str | None:
     """A sentence naming the devices whose ceilings were measured beside other load, None where there are none."""
-    busy = [f"{d} ({c.other_load_frac:.0%})" for d, c in ceilings.items() if c.other_load_frac > MOST_OTHER_LOAD_FRAC]
+    busy = [f"{d} ({c.other_load_frac:.0%})" for d, c in ceilings.items() if c.disturbed]
     if not busy:
         return None
     return f"Others took CPU time while these ceilings were measured: {', '.join(busy)}. They may be too low; refresh."

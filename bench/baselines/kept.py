@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from statistics import median
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import msgspec
 
 from bench.records import Manifest, Record
+from bench.stats import usable
 from profiles.machine import Machine
 
 SCHEMA_VERSION = 1
@@ -68,9 +68,9 @@ class Recorded(msgspec.Struct, frozen=True, kw_only=True):
 
 def kept_run(name: str, manifest: Manifest, records: Sequence[Record]) -> KeptRun:
     """A sweep run as a baseline keeps it. A time that is no positive number is kept as None, never dropped."""
-    lacking = [case for case in manifest.cases if not any(r.case == case for r in records)]
+    begun = {record.key for record in records}
     step_s: dict[str, float | None] = {}
-    failed = {case.key(): "the run ended before this case" for case in lacking}
+    failed = {key: "the run ended before this case" for key in (c.key() for c in manifest.cases) if key not in begun}
     skipped: dict[str, str] = {}
     for key, record in {r.key: r for r in records}.items():
         if record.outcome.status == "skipped":
@@ -91,8 +91,7 @@ def kept_run(name: str, manifest: Manifest, records: Sequence[Record]) -> KeptRu
 
 
 def _typical(times_s: Sequence[float]) -> float | None:
-    usable = bool(times_s) and all(math.isfinite(t) and t > 0 for t in times_s)
-    return float(f"{median(times_s):.{DIGITS}g}") if usable else None
+    return float(f"{median(times_s):.{DIGITS}g}") if usable(times_s) else None
 
 
 def machine_name(machine: Machine) -> str:

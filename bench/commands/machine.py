@@ -52,23 +52,17 @@ def with_ceilings(machine: Machine, devices: Sequence[str], pool: Pool, *, refre
 def _undisturbed(device: str, pool: Pool) -> Ceilings:
     """Measured once, or twice where something else used the machine the first time; the quieter one counts."""
     first = _measured(device, pool)
-    if _quiet(first):
+    if not first.disturbed:
         return first
     stderr().print(f"other load took {first.other_load_frac:.0%} of the CPUs meanwhile: measuring once more")
-    return min(first, _measured(device, pool), key=lambda c: c.other_load_frac or 0.0)
-
-
-def _quiet(ceilings: Ceilings) -> bool:
-    from profiles.machine_store import MOST_OTHER_LOAD_FRAC
-
-    return (ceilings.other_load_frac or 0.0) <= MOST_OTHER_LOAD_FRAC
+    return min(first, _measured(device, pool), key=lambda c: c.other_load_frac)
 
 
 def _save(machine: Machine, ceilings: Ceilings) -> None:
     """Keep the ceilings for the next run; a folder that cannot be written costs only the time to measure again."""
     from profiles.machine_store import save_ceilings
 
-    if not _quiet(ceilings):
+    if ceilings.disturbed:
         load = f"{ceilings.other_load_frac:.0%}"
         stderr().print(f"the ceilings were measured beside other load ({load} of the CPUs): used now, not kept")
         return

@@ -18,6 +18,7 @@ from bench.commands.sweep import require_writable
 from bench.errors import Exit, SchemaError, UsageError
 from bench.gate import presets
 from bench.gate.disturb import neighbour, quota
+from bench.gate.epochs import injected
 from bench.gate.ledger import Ledger
 from bench.gate.log import LINES, MANIFEST, GateManifest, read_lines, read_manifest
 from bench.gate.progress import Progress
@@ -107,6 +108,8 @@ def exit_of(report: LiveReport) -> Exit:
 def _begun(options: LiveOptions) -> tuple[Path, LivePlan]:
     if not options.suite:
         raise UsageError(f"selftest {options.kind} needs a SUITE: a sweep (gate has 8 cases), or path.py:function")
+    if options.kind == "power":
+        _require_injectable(options.inject_frac)
     folder = Path.cwd()
     root = repository(folder)
     revision = resolve(root, WORKING_TREE, sys.executable)
@@ -129,6 +132,15 @@ def _begun(options: LiveOptions) -> tuple[Path, LivePlan]:
     write_atomically(home / ".gitignore", b"*\n")
     _write_plan(home, plan)
     return home, plan
+
+
+def _require_injectable(inject_frac: float) -> None:
+    try:
+        _, extra = injected(1, inject_frac)
+    except ValueError as error:
+        raise UsageError(f"--inject {error}") from None
+    if not extra:
+        raise UsageError("--inject 0 slows nothing down; selftest aa runs what is unchanged")
 
 
 def _write_plan(home: Path, plan: LivePlan) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import math
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from profiles.probes.load import CpuTimes, fractions, read_stat
 HELLO_TIMEOUT_S = 120.0
 BUILD_TIMEOUT_S = 300.0
 BLOCK_TIMEOUT_S = 120.0
+MOST_UNIT_STEPS = 1000
 MODEL_MODULES = ("workloads.batch", "workloads.models", "workloads.reference", "workloads.steps")
 SIDES: tuple[SideName, SideName] = ("base", "head")
 Emit = Callable[[Line], None]
@@ -193,12 +195,26 @@ def steps_per_block(step_s: float, preset: Preset, on_cuda: bool) -> int:
     return max(math.ceil(preset.block_s / step_s), MIN_LAUNCHES if on_cuda else 1)
 
 
+def injected(steps: int, inject_frac: float) -> tuple[int, int]:
+    """(steps of a block, steps that head runs and does not count): the second exactly inject_frac of the first.
+
+    At least `steps`, raised to the next number of which the share is whole. ValueError where that is a number of over
+    1,000 even for one step, or for a share that is no positive number; (steps, 0) without an injection.
+    """
+    if not inject_frac:
+        return steps, 0
+    if not math.isfinite(inject_frac) or inject_frac < 0:
+        raise ValueError(f"{inject_frac:g} is no share of steps: a positive number is wanted, like 0.05 for 5 %")
+    share = Fraction(inject_frac).limit_denominator(MOST_UNIT_STEPS)
+    if not share or not math.isclose(share, inject_frac):
+        raise ValueError(f"{inject_frac:g} is no share of {MOST_UNIT_STEPS} steps or fewer; 0.05 is 1 in 20")
+    unit = share.denominator
+    whole = math.ceil(steps / unit) * unit
+    return whole, int(whole * share)
+
+
 def _block_pairs(plan: EpochPlan, both: Both, job: Job, step_s: float, inject_frac: float) -> Line:
-    steps = steps_per_block(step_s, job.preset, job.on_cuda)
-    extra = round(steps * inject_frac)
-    if inject_frac and not math.isclose(extra, steps * inject_frac):
-        steps = max(steps, math.ceil(1 / inject_frac))
-        extra = round(steps * inject_frac)
+    steps, extra = injected(steps_per_block(step_s, job.preset, job.on_cuda), inject_frac)
     order = pair_order(plan, job.name, job.preset.pairs)
     times: dict[SideName, list[float]] = {"base": [], "head": []}
     faults = {"base": 0, "head": 0}

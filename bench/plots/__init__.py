@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from bench.records import Record
     from profiles.machine import Machine
 
-SUPPORT = ("__init__", "style", "heatmap")
+SUPPORT = ("__init__", "style", "heatmap", "ratio_rows")
 READING_ORDER = (
     "stages",
     "backends",

@@ -188,6 +188,13 @@ def test_a_sound_record_breaks_nothing() -> None:
 def test_faster_than_the_roof_is_a_violation() -> None:
     (text,) = invariants.violations(with_times(0.003, 0.003), MACHINE)
     assert "2.00 times as fast as the measured ceilings allow" in text
+    assert text.endswith("the ceilings are stale (dlrm-bench machine --refresh)")
+
+
+def test_ceilings_measured_beside_other_load_are_told_as_the_reason() -> None:
+    ceilings = {d: msgspec.structs.replace(c, other_load_frac=0.46) for d, c in MACHINE.ceilings.items()}
+    (text,) = invariants.violations(with_times(0.003, 0.003), msgspec.structs.replace(MACHINE, ceilings=ceilings))
+    assert "others took 46% of the CPU time while they were measured" in text
 
 
 @pytest.mark.parametrize("times_s", [(), (0.01, 0.0), (math.nan,), (-0.01,)])
