@@ -35,8 +35,8 @@ def _beats_roof(record: Record, machine: Machine) -> str | None:
 def _why_too_low(ceilings: Ceilings | None) -> str:
     if ceilings and ceilings.disturbed:
         return (
-            f"the ceilings are too low, since others took {ceilings.other_load_frac:.0%} of the CPU time while they were "
-            "measured: run again on a machine that does nothing else"
+            f"the ceilings are too low, since others took {ceilings.other_load_frac:.0%} of the CPU time while they "
+            "were measured: run again on a machine that does nothing else"
         )
     return "the ceilings are stale (dlrm-bench machine --refresh)"
 
