@@ -14,7 +14,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from bench import interrupts
-from bench.cli_baseline import baseline_app
+from bench.cli_baseline import HOME, baseline_app
 from bench.errors import Exit, StoppedError, UsageError, machine_fault
 from bench.terminal import printable
 from profiles.trace.errors import TraceError
@@ -259,7 +259,7 @@ def gate(
     baseline: Annotated[
         str | None, typer.Option("--baseline", metavar="NAME", help="SUITE is finished sweep runs; judge them by this.")
     ] = None,
-    baselines: Baselines = Path("results/baselines"),
+    baselines: Baselines = HOME,
     strict: Annotated[bool, typer.Option("--strict", help="Exit 5 where a case is inconclusive.")] = False,
     junit: Annotated[Path | None, typer.Option(metavar="FILE", help="Write JUnit XML here too.")] = None,
     markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="Write Markdown here too.")] = None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -196,7 +196,8 @@ def cases(sweep: Sweep) -> tuple[Case, ...]:
     found: dict[str, Case] = {}
     for number, grid in enumerate(sweep.grid, 1):
         try:
-            for case in _grid_cases(grid):
+            for settings in combinations(grid):
+                case = make_case(grid.preset, grid.code, settings)
                 found.setdefault(case.key(), case)
         except SpecError as error:
             place = f"sweep {sweep.name}, grid {number}"
@@ -204,14 +205,15 @@ def cases(sweep: Sweep) -> tuple[Case, ...]:
     return tuple(found.values())
 
 
-def _grid_cases(grid: Grid) -> Iterable[Case]:
+def combinations(grid: Grid) -> Iterator[dict[str, Scalar]]:
+    """The settings of each case of a grid. Raises SpecError for an axis that is none, or has no value."""
     for name, values in grid.axes.items():
         if name not in AXES:
             raise unknown("axis", name, list(AXES))
         if not values:
             raise SpecError(name, values, "an axis needs at least one value")
-    for combination in itertools.product(*grid.axes.values()):
-        yield make_case(grid.preset, grid.code, grid.set | dict(zip(grid.axes, combination, strict=True)))
+    for values in itertools.product(*grid.axes.values()):
+        yield grid.set | dict(zip(grid.axes, values, strict=True))
 
 
 def make_case(preset: str | None, code: str | None, settings: Mapping[str, Scalar]) -> Case:
@@ -235,6 +237,14 @@ def make_case(preset: str | None, code: str | None, settings: Mapping[str, Scala
     presets.check_names(spec)
     case = _case({"model": spec, "batch_size": chosen.batch_size} | fields)
     return msgspec.structs.replace(case, model=inputs.bind(spec, case.batch_size))
+
+
+def code_case(code: str, settings: Mapping[str, Scalar]) -> Case:
+    """A case of a user's code, wherever it lies, with settings. Raises SpecError for one that only a model has."""
+    for name in settings:
+        if name not in CASE_AXES:
+            raise unknown("setting of your own code", name, list(CASE_AXES))
+    return _case({"code": code} | dict(settings))
 
 
 def _code(code: str | None) -> str:

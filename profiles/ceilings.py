@@ -118,20 +118,13 @@ def _arena_notes(arena: int, wanted: int) -> tuple[str, ...]:
     )
 
 
-def usable_threads() -> int:
-    """Every CPU this process may use, within its quota."""
-    visible = len(cpu.visible_cpus())
-    quota = cgroup.read_quota_cpus()
-    return max(1, min(visible, int(quota)) if quota is not None else visible)
-
-
 def default_plan(device: str) -> Plan:
     """The plan for 'cpu' or 'cuda:N' on this machine. ValueError for another device or one that is absent."""
     if device == "cpu":
         caches = cpu.read_caches(cpu.visible_cpus())
         totals = {c.level: c.total_bytes for c in caches}
         llc = totals[max(totals)] if totals and max(totals) >= 2 else 0
-        return plan_cpu(totals.get(2, 0), llc, memory.available_bytes(), usable_threads())
+        return plan_cpu(totals.get(2, 0), llc, memory.available_bytes(), cgroup.usable_cpus())
     l2_bytes, free_bytes = cuda_ceilings.memory_sizes(device)
     return plan_cuda(l2_bytes, free_bytes)
 

@@ -7,11 +7,10 @@ from typing import TypeVar
 
 import msgspec
 
-from bench.baselines.kept import Baseline, Recorded
+from bench.baselines.kept import SCHEMA_VERSION, Baseline, Recorded
 from bench.errors import SchemaError, UsageError
 from profiles.atomic_file import write_atomically
 
-HOME = Path("results/baselines")
 RECORDED = ".recorded.json"
 _File = TypeVar("_File", Baseline, Recorded)
 
@@ -34,13 +33,16 @@ def read_recorded(home: Path, machine_hash: str, name: str) -> Recorded | None:
 
 def _read(path: Path, kind: type[_File]) -> _File | None:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=kind)
+        found = msgspec.json.decode(path.read_bytes(), type=kind)
     except FileNotFoundError:
         return None
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
     except (msgspec.DecodeError, ValueError) as error:
-        raise SchemaError(f"{path}: not a baseline of schema 1 ({error})") from None
+        raise SchemaError(f"{path}: not a baseline of schema {SCHEMA_VERSION} ({error})") from None
+    if found.schema_version != SCHEMA_VERSION:
+        raise SchemaError(f"{path}: a baseline of schema {found.schema_version}, this version reads {SCHEMA_VERSION}")
+    return found
 
 
 def write_accepted(home: Path, baseline: Baseline) -> Path:

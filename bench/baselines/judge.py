@@ -10,11 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import lru_cache
-from statistics import fmean, stdev
+from statistics import NormalDist, fmean, stdev
 
 from bench.baselines.kept import Baseline, CaseSummary, KeptRun
 from bench.gate.decide import percent
 from bench.gate.presets import Preset, load
+from bench.gate.sample_size import least_change
 from bench.gate.verdict import SCHEMA_VERSION, CaseVerdict, Estimate, GateReport, Reason, Status
 
 FOUND_FRAC = 0.975
@@ -73,14 +74,14 @@ def _case(baseline: Baseline, new: Sequence[KeptRun], name: str, preset: Preset,
             told = f"{run.run}: its time is not a positive number: the measurement cannot be used"
             return _verdict(name, "ERROR", "not_finite", told)
     skipped = next((run.skipped[name] for run in new if name in run.skipped), None)
-    if skipped is not None:
-        return _verdict(name, "SKIPPED", "unavailable", skipped)
     if name not in baseline.cases:
+        if skipped is not None:
+            return _verdict(name, "SKIPPED", "unavailable", skipped)
         return _verdict(name, "NEW", "new", "the baseline does not have it")
     missing = [run.run for run in new if name not in run.step_s]
     if missing or not new:
         told = f"the baseline has it, {missing[0] if missing else 'no run'} does not"
-        return _verdict(name, "MISSING", "missing", told)
+        return _verdict(name, "MISSING", "missing", told + (f": skipped: {skipped}" if skipped else ""))
     stored, found = _logs(baseline.runs, name), _logs(new, name)
     return _tested(name, stored, found, preset, tested)
 
@@ -144,9 +145,13 @@ def _error(stored: Sequence[float], new_runs: int) -> float:
 
 
 def enforceable_frac(stored: Sequence[float], preset: Preset, tested: int, new_runs: int = 1) -> float:
-    """The slow-down that new runs of it fail for 39 times in 40; `stored`: logarithms of the runs' times."""
-    away = _away(len(stored) - 1, preset.family_error / tested)
-    return max(math.expm1(min(away * _error(stored, new_runs), 700.0)), preset.min_effect_frac)
+    """The slow-down that new runs of it fail for 39 times in 40; `stored`: logarithms of the runs' times in seconds.
+
+    Large enough to be significant, and for its estimate to lie above the minimum effect and the floor.
+    """
+    away, error = _away(len(stored) - 1, preset.family_error / tested), _error(stored, new_runs)
+    above = least_change(preset, math.exp(fmean(stored))) + NormalDist().inv_cdf(FOUND_FRAC) * error
+    return math.expm1(min(max(away * error, above), 700.0))
 
 
 @lru_cache(maxsize=256)

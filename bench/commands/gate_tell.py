@@ -32,7 +32,7 @@ def tell(
 ) -> int:
     """Write gate.json, gate.md and junit.xml into the run and where asked, print, and return the exit code."""
     plain = document(report, strict=strict)
-    texts = {"json": _json(plain), "markdown": markdown(report), "junit": junit(report)}
+    texts = {"json": _json(plain), "markdown": markdown(report), "junit": junit(report, strict=strict)}
     for name, file in (("json", "gate.json"), ("markdown", "gate.md"), ("junit", "junit.xml")):
         write_atomically(run_dir / file, texts[name].encode())
     for name, path in extra.items():

@@ -80,8 +80,8 @@ def _finished(home: Path, plan: LivePlan) -> list[tuple[Path, Run]]:
         lines = log.read_lines(run_dir)
         if not lines:
             continue
-        manifest = log.read_manifest(run_dir)
-        if next_plan(manifest, Ledger(lines)) is None:
+        manifest, ledger = log.read_manifest(run_dir), Ledger(lines)
+        if ledger.counting_done and next_plan(manifest, ledger) is None:
             found.append((run_dir, (manifest, lines)))
     if not found:
         raise UsageError(f"{home}: no gate of this self-test is finished; selftest {plan.kind} --resume {home}")

@@ -100,9 +100,9 @@ def write_selftest_page(path: Path, report: LiveReport, runs: Sequence[Run]) -> 
 
 
 def exit_of(report: LiveReport) -> Exit:
-    """0 where nothing failed that should not, or (power) everything that should."""
-    good = report.failed == report.judged if report.kind == "power" else report.failed == 0
-    return Exit.OK if good else Exit.INVALID
+    """0 where every case could be judged, and nothing failed that should not, or (power) everything that should."""
+    good = report.failed == (report.judged if report.kind == "power" else 0)
+    return Exit.OK if good and report.judged and not report.verdicts.get("ERROR") else Exit.INVALID
 
 
 def _begun(options: LiveOptions) -> tuple[Path, LivePlan]:

@@ -7,17 +7,15 @@ from collections.abc import Sequence
 from bench.commands.output import print_json, print_table
 from bench.gate.conclude import conclude
 from bench.gate.render.selftest_words import Rows, case_rows, redrawn_rows, redrawn_sentence, run_sentences
-from bench.gate.selftest_live import LiveReport, Run, upper_bound
+from bench.gate.selftest_live import LiveReport, Run, failed_of_judged, upper_bound
 
 
 def so_far(runs: Sequence[Run], injected_frac: float) -> str:
     """How many cases failed so far: of unchanged code with the rate that leaves possible, of slowed code as found."""
-    statuses = [c.status for manifest, lines in runs for c in conclude(manifest, lines).cases]
-    failed = statuses.count("REGRESSED")
+    failed, judged = failed_of_judged([conclude(manifest, lines) for manifest, lines in runs])
     if injected_frac:
-        return f"so far {failed} of {len(statuses)} slowed cases were found"
-    most = upper_bound(failed, len(statuses))
-    return f"so far {failed} of {len(statuses)} cases failed: at most {100 * most:.2g} % (95 % bound)"
+        return f"so far {failed} of {judged} slowed cases were found"
+    return f"so far {failed} of {judged} cases failed: at most {100 * upper_bound(failed, judged):.2g} % (95 % bound)"
 
 
 def print_live(report: LiveReport, *, as_json: bool) -> None:

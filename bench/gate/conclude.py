@@ -10,7 +10,7 @@ from bench.gate.decide import CaseData, decide, invalidity, judge_control, void,
 from bench.gate.ledger import CONTROLS, Ledger
 from bench.gate.log import Counted, GateManifest, Line
 from bench.gate.sample_size import confirm_level
-from bench.gate.schedule import preset_of, timed_cases
+from bench.gate.schedule import lacks_epochs, preset_of, timed_cases
 from bench.gate.suite import SuiteCase
 from bench.gate.verdict import SCHEMA_VERSION, CaseVerdict, GateReport, Reason, Status
 
@@ -22,7 +22,8 @@ def conclude(manifest: GateManifest, lines: Sequence[Line]) -> GateReport:
     verdicts = [_case(manifest, ledger, case, timed) for case in manifest.cases]
     controls = [] if manifest.counters_only else [_control(manifest, ledger, name) for name in CONTROLS]
     excluded = ledger.excluded_frac()
-    invalid = invalidity(controls, excluded, manifest.preset) if timed and not manifest.counters_only else ()
+    # Before its first epoch a run has nothing that could be invalid.
+    invalid = invalidity(controls, excluded, manifest.preset) if timed and controls and ledger.epochs else ()
     return GateReport(
         schema_version=SCHEMA_VERSION,
         suite=manifest.suite,
@@ -32,7 +33,7 @@ def conclude(manifest: GateManifest, lines: Sequence[Line]) -> GateReport:
         preset=manifest.preset,
         seed=manifest.seed,
         cases=tuple(void(v) if invalid else v for v in verdicts),
-        controls=tuple(controls if timed else ()),
+        controls=tuple(controls if timed and ledger.epochs else ()),
         invalid=invalid,
         notes=(*manifest.notes, *_notes(manifest, ledger, timed)),
         epochs=ledger.epochs,
@@ -47,6 +48,9 @@ def _notes(manifest: GateManifest, ledger: Ledger, timed: Sequence[str]) -> tupl
     unstable = sorted({name for line in ledger.counted.values() for name in line.unstable})
     if unstable:
         found.append(f"not gated, since they differ between two steps of one side: {', '.join(unstable)}")
+    versions = _torch_versions(ledger)
+    if versions and not manifest.counters_only:
+        found.append(f"counters are not compared, since they depend on torch: {versions}")
     if ledger.stopped:
         found.append("the time ended before every epoch that was wanted")
     if timed and not manifest.counters_only:
@@ -55,44 +59,62 @@ def _notes(manifest: GateManifest, ledger: Ledger, timed: Sequence[str]) -> tupl
     return tuple(found)
 
 
+def _torch_versions(ledger: Ledger) -> str | None:
+    """Both sides' versions where they differ."""
+    by_case = {case: line.torch for (case, side), line in ledger.counted.items() if side == "base"}
+    for (case, side), line in ledger.counted.items():
+        base = by_case.get(case)
+        if side == "head" and base and line.torch and line.torch != base:
+            return f"{base} on base, {line.torch} on head"
+    return None
+
+
 def _control(manifest: GateManifest, ledger: Ledger, name: str) -> CaseVerdict:
     return judge_control(_data(ledger, name), manifest.preset)
 
 
-def _data(ledger: Ledger, name: str) -> CaseData:
+def _data(ledger: Ledger, name: str, *, cut_short: bool = False) -> CaseData:
     return CaseData(
         case=name,
         stage1=ledger.epochs_of(name, 1).differences,
         stage2=ledger.epochs_of(name, 2).differences,
         base_step_s=ledger.base_step_s(name),
         excluded_frac=ledger.excluded_frac(name),
-        stopped=ledger.stopped,
+        stopped=cut_short,
     )
 
 
 def _case(manifest: GateManifest, ledger: Ledger, case: SuiteCase, timed: Sequence[str]) -> CaseVerdict:
     base, head = ledger.counted.get((case.name, "base")), ledger.counted.get((case.name, "head"))
-    one_sided = _one_sided(case, base, head)
+    one_sided = _one_sided(case, base, head, of_machine=manifest.runner == "steps")
     if one_sided is not None:
         return one_sided
     if base is None or head is None:
         return _verdict(case, "ERROR", "empty", "the run ended before this case was reached")
-    if manifest.against and base.torch != head.torch:
+    if base.torch != head.torch:
+        if not manifest.counters_only:
+            return _timing(manifest, ledger, case, timed)
         told = f"counted with torch {base.torch}, now {head.torch}: counts depend on it"
-        return _verdict(case, "NOT_COMPARABLE", "torch", told + "; save the counters anew")
+        return _verdict(
+            case, "NOT_COMPARABLE", "torch", told + ("; save the counters anew" if manifest.against else "")
+        )
     return with_counters(_timing(manifest, ledger, case, timed), counters.compare(base, head))
 
 
-def _one_sided(case: SuiteCase, base: Counted | None, head: Counted | None) -> CaseVerdict | None:
-    """The verdict where a side could not run the case, or does not have it."""
-    for line in (base, head):
-        if line is not None and line.outcome == "skipped":
-            return _verdict(case, "SKIPPED", "unavailable", line.message)
+def _one_sided(case: SuiteCase, base: Counted | None, head: Counted | None, *, of_machine: bool) -> CaseVerdict | None:
+    """The verdict where a side could not run the case, or does not have it.
+
+    of_machine: a skip is this machine's, the same for both sides. A test decides for itself: one that head alone skips
+    is gone, and what the other side did is told first.
+    """
     for line in (base, head):
         if line is not None and line.outcome == "error":
             return _verdict(case, "ERROR", f"{line.side}_failed", f"{line.side}: {line.message}", line.detail)
-    no_base = case.base is None or (base is not None and base.outcome == "absent")
-    no_head = case.head is None or (head is not None and head.outcome == "absent")
+    skipping = [line for line in (base, head) if line is not None and line.outcome == "skipped"]
+    ran = any(line is not None and line.outcome == "ok" for line in (base, head))
+    if skipping and (of_machine or not ran):
+        return _verdict(case, "SKIPPED", "unavailable", skipping[0].message)
+    no_base, no_head = _lacks(case.base is None, base), _lacks(case.head is None, head)
     if no_base and no_head:
         told = head.message if head is not None else "neither side has this case"
         return _verdict(case, "ERROR", "absent", f"neither side has it: {told}")
@@ -103,8 +125,13 @@ def _one_sided(case: SuiteCase, base: Counted | None, head: Counted | None) -> C
     return None
 
 
+def _lacks(unknown: bool, line: Counted | None) -> bool:
+    return unknown or (line is not None and line.outcome in ("absent", "skipped"))
+
+
 def _told(line: Counted | None) -> str:
-    return f": {line.message}" if line is not None and line.message else ""
+    how = "skipped: " if line is not None and line.outcome == "skipped" else ""
+    return f": {how}{line.message}" if line is not None and line.message else ""
 
 
 def _timing(manifest: GateManifest, ledger: Ledger, case: SuiteCase, timed: Sequence[str]) -> CaseVerdict:
@@ -117,7 +144,8 @@ def _timing(manifest: GateManifest, ledger: Ledger, case: SuiteCase, timed: Sequ
     if failure is not None:
         code, told = f"{failure.side}_failed", f"{failure.side}, in epoch {failure.epoch}: {failure.message}"
         return _verdict(case, "ERROR", code, told, failure.detail)
-    data = _data(ledger, case.name)
+    cut_short = ledger.stopped and lacks_epochs(manifest, ledger, case.name, len(timed))
+    data = _data(ledger, case.name, cut_short=cut_short)
     if not data.stage1 and ledger.epochs_of(case.name, 1).tried:
         return _verdict(case, "INCONCLUSIVE", "disturbed", "every epoch had over half of its block pairs disturbed")
     if not data.stage1 and ledger.stopped:

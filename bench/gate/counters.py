@@ -25,13 +25,16 @@ class CountersFile(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def compare(base: Counted, head: Counted) -> tuple[CounterChange, ...]:
-    """Counters that differ, breaches first. One that is unstable on either side is left out."""
-    unstable = {*base.unstable, *head.unstable}
-    names = sorted((base.counters.keys() & head.counters.keys()) - unstable)
+    """Counters that differ, breaches first; one that only one side could count is told and breaches nothing.
+
+    One that is unstable on either side is left out.
+    """
+    names = sorted((base.counters.keys() | head.counters.keys()) - {*base.unstable, *head.unstable})
+    pairs = [(name, base.counters.get(name), head.counters.get(name)) for name in names]
     found = [
-        CounterChange(name=n, base=base.counters[n], head=head.counters[n], breach=head.counters[n] > base.counters[n])
-        for n in names
-        if base.counters[n] != head.counters[n]
+        CounterChange(name=name, base=old, head=new, breach=old is not None and new is not None and new > old)
+        for name, old, new in pairs
+        if old != new
     ]
     return tuple(sorted(found, key=lambda c: not c.breach))
 
@@ -59,13 +62,16 @@ def write(path: Path, file: CountersFile) -> None:
 def read(path: Path) -> CountersFile:
     """Read a file of counters. Raises UsageError or SchemaError."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=CountersFile)
+        found = msgspec.json.decode(path.read_bytes(), type=CountersFile)
     except OSError as error:
         raise UsageError(
             f"{path}: cannot be read ({error.strerror}); make one with gate --counters-only --save {path} SUITE"
         ) from None
     except (msgspec.DecodeError, ValueError) as error:
         raise SchemaError(f"{path}: not a file of counters ({error})") from None
+    if found.schema_version != SCHEMA_VERSION:
+        raise SchemaError(f"{path}: counters of schema {found.schema_version}, this version reads {SCHEMA_VERSION}")
+    return found
 
 
 def as_base(file: CountersFile) -> tuple[Counted, ...]:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import msgspec
 
 from bench.gate.presets import Preset
-from bench.gate.sample_size import confirm_level, detectable_frac, least_epochs, spread
+from bench.gate.sample_size import confirm_level, detectable_frac, least_epochs, scatter
 from bench.gate.signed_rank import hodges_lehmann, interval, tails
 from bench.gate.verdict import CaseVerdict, CounterChange, Estimate, Reason, Status
 
@@ -70,7 +70,7 @@ def decide(data: CaseData, preset: Preset, num_cases: int) -> CaseVerdict:
         base_step_s=data.base_step_s,
         head_step_s=data.base_step_s * (1 + decided.change_frac),
         excluded_frac=data.excluded_frac,
-        detectable_frac=detectable_frac(spread(data.stage1), preset, num_cases),
+        detectable_frac=detectable_frac(scatter((data.stage1, data.stage2)), preset, num_cases, data.base_step_s),
     )
 
 

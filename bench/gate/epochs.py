@@ -161,11 +161,25 @@ def run_epoch(
     *,
     inject_frac: float = 0.0,
 ) -> None:
-    """Time every case of the plan. inject_frac: head runs this share of steps more than it counts (a self-test)."""
-    with Both(checkouts, logs, plan, [jobs[name] for name in plan.order]) as both:
+    """Time every case of the plan. inject_frac: head runs this share of steps more than it counts (a self-test).
+
+    Where a side cannot be started, every case of the plan has failed on it.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            both = stack.enter_context(Both(checkouts, logs, plan, [jobs[name] for name in plan.order]))
+        except SideLostError as lost:
+            for name in plan.order:
+                if name not in CONTROLS:
+                    emit(_failed(plan, name, lost, plan.first))
+            return
         for name in plan.order:
-            control = name in CONTROLS
-            emit(_epoch_case(plan, both, jobs[name], 0.0 if control else inject_frac))
+            emit(_epoch_case(plan, both, jobs[name], 0.0 if name in CONTROLS else inject_frac))
+
+
+def _failed(plan: EpochPlan, case: str, lost: SideLostError, otherwise: SideName) -> Failed:
+    side = next((s for s in SIDES if f"the {s} side" in str(lost)), otherwise)
+    return Failed(epoch=plan.epoch, case=case, side=side, message=str(lost), detail=lost.log)
 
 
 def _epoch_case(plan: EpochPlan, both: Both, job: Job, inject_frac: float) -> Line:
@@ -185,8 +199,7 @@ def _epoch_case(plan: EpochPlan, both: Both, job: Job, inject_frac: float) -> Li
         for side in order:
             both.ask(side, "drop", BUILD_TIMEOUT_S)
     except SideLostError as lost:
-        name: Any = next((s for s in SIDES if f"the {s} side" in str(lost)), side)
-        return Failed(epoch=plan.epoch, case=job.name, side=name, message=str(lost), detail=lost.log)
+        return _failed(plan, job.name, lost, side)
     return blocks
 
 

@@ -30,7 +30,6 @@ class Ledger:
         plans = {line.plan.epoch: line.plan for line in lines if isinstance(line, Began)}
         self.elapsed_s = sum(ended.values())
         self.counting_done = 0 in ended
-        self.counting_s = ended.get(0, 0.0)
         self.epoch_s = [s for number, s in ended.items() if number > 0]
         self.epochs = len(self.epoch_s)
         self.next_epoch = max(plans, default=0) + 1

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import gzip
 import os
+import tempfile
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
@@ -142,11 +144,14 @@ def read_manifest(run_dir: Path) -> GateManifest:
     """run.json of a gate run. Raises UsageError or SchemaError."""
     path = run_dir / MANIFEST
     try:
-        return msgspec.json.decode(_content(path), type=GateManifest)
+        found = msgspec.json.decode(_content(path), type=GateManifest)
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror}); give the folder of a gate run") from None
     except (msgspec.DecodeError, ValueError) as error:
         raise SchemaError(f"{path}: not a gate run of schema {SCHEMA_VERSION} ({error})") from None
+    if found.schema_version != SCHEMA_VERSION:
+        raise SchemaError(f"{path}: a gate run of schema {found.schema_version}, this version reads {SCHEMA_VERSION}")
+    return found
 
 
 def read_lines(run_dir: Path) -> list[Line]:
@@ -182,7 +187,10 @@ def _content(path: Path) -> bytes:
 
 
 def keep(run_dir: Path, to: Path) -> None:
-    """Write a run packed, for people elsewhere: without the paths and command line of the machine it was made on."""
+    """Write a run packed, for people elsewhere: without the paths and command line of the machine it was made on.
+
+    Tracebacks go, and what stands before a path of the repository, the home folder or the temporary one.
+    """
     manifest = read_manifest(run_dir)
     public = msgspec.structs.replace(
         manifest,
@@ -192,13 +200,27 @@ def keep(run_dir: Path, to: Path) -> None:
         base=msgspec.structs.replace(manifest.base, python=""),
         head=msgspec.structs.replace(manifest.head, python=""),
     )
+    here = sorted(
+        {manifest.repository, manifest.folder, str(Path.home()), tempfile.gettempdir()}, key=len, reverse=True
+    )
+    lines = (
+        msgspec.structs.replace(line, detail="") if isinstance(line, Counted | Failed) else line
+        for line in read_lines(run_dir)
+    )
     content = {
-        MANIFEST: msgspec.json.encode(public),
-        LINES: b"".join(msgspec.json.encode(line) + b"\n" for line in read_lines(run_dir)),
+        MANIFEST: _without(msgspec.json.encode(public), here),
+        LINES: b"".join(_without(msgspec.json.encode(line), here) + b"\n" for line in lines),
     }
     for name, data in content.items():
         # No time in it: the same run gives the same file.
         write_atomically(to / (name + PACKED), gzip.compress(data, mtime=0))
+
+
+def _without(data: bytes, folders: Iterable[str]) -> bytes:
+    for folder in folders:
+        if len(folder) > 1:
+            data = data.replace(f"{folder}/".encode(), b"")
+    return data
 
 
 class Writer:

@@ -19,6 +19,7 @@ from bench.gate.suite import SuiteCase, located
 from bench.records import Case, Limits
 from bench.running.case_inputs import num_batches
 from bench.running.request import Request
+from profiles.probes.cgroup import usable_cpus
 
 INPUT_BUDGET_S = 1.0
 """Inputs of a case are drawn anew in every epoch: they get this much of time."""
@@ -127,7 +128,7 @@ def job(
 def _request(case: Case | None, checkout: Checkout | None, llc_bytes: int) -> dict[str, Any] | None:
     if case is None or checkout is None:
         return None
-    plain = {"num_threads": case.num_threads, "seed": case.seed}
+    plain = {"num_threads": case.num_threads or usable_cpus(), "seed": case.seed}
     if case.code is not None:
         return plain | {"code": located(case.code, checkout.root)}
     batches = num_batches(Request(case=case, limits=Limits(budget_s=INPUT_BUDGET_S), llc_bytes=llc_bytes))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from statistics import NormalDist, median
 
 from bench.gate.presets import Preset
+from bench.gate.signed_rank import hodges_lehmann
 from workloads.spec import SpecError
 
 SCREEN_POWER = 0.99
@@ -20,6 +21,16 @@ SIGNED_RANK_EFFICIENCY_SPARE = {1: 2, 2: 3}
 def spread(differences: Sequence[float]) -> float:
     """Standard deviation between epochs, as median |d| / 0.6745; label-blind."""
     return median(abs(d) for d in differences) / MEDIAN_OF_HALF_NORMAL
+
+
+def scatter(stages: Sequence[Sequence[float]]) -> float:
+    """Standard deviation between epochs about each stage's own centre: for telling, since a change does not widen it.
+
+    Never for planning: it is not label-blind.
+    """
+    centred = [d - hodges_lehmann(stage) for stage in stages if stage for d in stage]
+    fitted = sum(1 for stage in stages if stage)
+    return spread(centred) * math.sqrt(len(centred) / max(len(centred) - fitted, 1))
 
 
 def confirm_level(preset: Preset, num_cases: int) -> float:
@@ -54,13 +65,29 @@ def _epochs(sd: float, level: float, power: float, preset: Preset, stage: int, b
     return min(max(wanted, bounds[0]), bounds[1])
 
 
-def detectable_frac(sd: float, preset: Preset, num_cases: int) -> float:
-    """The change that a run with this spread between epochs finds 39 times in 40; never below the minimum effect."""
-    level = confirm_level(preset, num_cases)
-    bounds = max(preset.n2[0], least_epochs(level)), preset.n2[1]
-    n2 = _epochs(sd, level, CONFIRM_POWER, preset, 2, bounds)
-    z = NormalDist().inv_cdf(1 - level) + NormalDist().inv_cdf(CONFIRM_POWER)
-    return max(math.expm1(z * sd / math.sqrt(max(n2 - SIGNED_RANK_EFFICIENCY_SPARE[2], 1))), preset.min_effect_frac)
+def least_change(preset: Preset, step_s: float) -> float:
+    """ln of the smallest estimate that can fail a case of this step time: the minimum effect, or the floor in seconds."""
+    return math.log1p(max(preset.min_effect_frac, preset.floor_s / step_s))
+
+
+def detectable_frac(sd: float, preset: Preset, num_cases: int, step_s: float = math.inf) -> float:
+    """The change that a run with this spread between epochs finds about 39 times in 40.
+
+    By the normal law: large enough to be flagged, to be significant on new epochs, and for its estimate to lie above
+    what may fail a case of this step time in seconds (a change just so large is found every other time).
+    """
+    normal, level = NormalDist(), confirm_level(preset, num_cases)
+    n1 = _epochs(sd, preset.screen_level, SCREEN_POWER, preset, 1, preset.n1)
+    n2 = _epochs(sd, level, CONFIRM_POWER, preset, 2, (max(preset.n2[0], least_epochs(level)), preset.n2[1]))
+    first, second = (sd / math.sqrt(max(n - SIGNED_RANK_EFFICIENCY_SPARE[k], 1)) for k, n in ((1, n1), (2, n2)))
+    power = normal.inv_cdf(CONFIRM_POWER)
+    return math.expm1(
+        max(
+            (normal.inv_cdf(1 - preset.screen_level) + normal.inv_cdf(SCREEN_POWER)) * first,
+            (normal.inv_cdf(1 - level) + power) * second,
+            least_change(preset, step_s) + power * second,
+        )
+    )
 
 
 def require_resolution(preset: Preset, num_cases: int) -> None:

@@ -45,7 +45,16 @@ def next_plan(manifest: GateManifest, ledger: Ledger) -> EpochPlan | None:
     return None
 
 
+def lacks_epochs(manifest: GateManifest, ledger: Ledger, case: str, num_cases: int) -> bool:
+    """Whether the case would have been given more epochs in a run without a budget."""
+    return any(_wants(manifest, ledger, case, stage, num_cases, hurried=False) for stage in (1, 2))
+
+
 def _needs(manifest: GateManifest, ledger: Ledger, case: str, stage: int, num_cases: int) -> bool:
+    return _wants(manifest, ledger, case, stage, num_cases, hurried=_hurry(manifest, ledger))
+
+
+def _wants(manifest: GateManifest, ledger: Ledger, case: str, stage: int, num_cases: int, *, hurried: bool) -> bool:
     preset = preset_of(manifest, case)
     first, seen = ledger.epochs_of(case, 1), ledger.epochs_of(case, stage)
     bounds = preset.n1 if stage == 1 else preset.n2
@@ -53,7 +62,7 @@ def _needs(manifest: GateManifest, ledger: Ledger, case: str, stage: int, num_ca
         return False
     if stage == 1:
         wanted = preset.n1[0]
-        if len(first.differences) >= wanted and not _hurry(manifest, ledger):
+        if len(first.differences) >= wanted and not hurried:
             wanted = sample_size.stage1_epochs(first.differences[:wanted], preset)
     elif flagged(first.differences, preset):
         wanted = sample_size.stage2_epochs(first.differences, preset, num_cases)

@@ -18,6 +18,7 @@ from bench.gate.signed_rank import hodges_lehmann, interval, tails
 from bench.gate.verdict import GateReport, exit_code
 
 CONFIDENCE = 0.95
+JUDGED = ("PASS", "IMPROVED", "INCONCLUSIVE", "REGRESSED")
 Run = tuple[GateManifest, Sequence[Line]]
 
 
@@ -43,6 +44,8 @@ class CaseFinding(msgspec.Struct, frozen=True, kw_only=True):
 class LiveReport(msgspec.Struct, frozen=True, kw_only=True):
     """All runs together. `failed` counts REGRESSED verdicts; failed_at_most is its rate's upper 95 % bound.
 
+    judged: cases that could have failed, which leaves out what could not run and what an invalid run took back. The
+    bound takes them as independent, though the cases of one gate share its epochs: redrawn does not.
     failures: each failed case in words. gate_s: how long each run took. redrawn: only where nothing was injected.
     """
 
@@ -70,7 +73,7 @@ def live_report(kind: str, runs: Sequence[Run], injected_frac: float, disturbed_
     reports = [conclude(manifest, lines) for manifest, lines in runs]
     ledgers = [Ledger(lines) for _, lines in runs]
     statuses = [c.status for r in reports for c in r.cases]
-    failed = statuses.count("REGRESSED")
+    failed, judged = failed_of_judged(reports)
     names = _timed(runs)
     return LiveReport(
         schema_version=2,
@@ -82,15 +85,21 @@ def live_report(kind: str, runs: Sequence[Run], injected_frac: float, disturbed_
         runs=len(reports),
         gate_s=tuple(ledger.elapsed_s for ledger in ledgers),
         verdicts={s: statuses.count(s) for s in dict.fromkeys(statuses)},
-        judged=len(statuses),
+        judged=judged,
         failed=failed,
-        failed_at_most_frac=upper_bound(failed, len(statuses)),
+        failed_at_most_frac=upper_bound(failed, judged),
         failures=_failures(reports),
         invalid_runs=sum(bool(r.invalid) for r in reports),
         exit_codes=tuple(int(exit_code(r)) for r in reports),
         cases=tuple(found for name in names if (found := _case_finding(ledgers, name))),
         redrawn=None if injected_frac else _redrawn(runs[0][0], ledgers, names),
     )
+
+
+def failed_of_judged(reports: Sequence[GateReport]) -> tuple[int, int]:
+    """How many cases failed, of how many that could have: judged in a run whose timings are valid."""
+    statuses = [c.status for r in reports if not r.invalid for c in r.cases]
+    return statuses.count("REGRESSED"), sum(s in JUDGED for s in statuses)
 
 
 def _failures(reports: Sequence[GateReport]) -> tuple[str, ...]:

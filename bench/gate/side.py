@@ -48,7 +48,7 @@ class SideLostError(Exception):
 
 
 class Side:
-    """A fresh interpreter on one side. `padding_bytes` lengthen its environment. Use as a context manager.
+    """A fresh interpreter on one side, to be closed. `padding_bytes` lengthen its environment.
 
     preload: modules that it imports before it answers, while the other side does too.
     """
@@ -87,12 +87,6 @@ class Side:
         )
         os.close(requests)
         os.close(answers)
-
-    def __enter__(self) -> Side:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def ask(self, do: str, timeout_s: float, **request: Any) -> Answer:
         """Send a request and wait for its answer. Raises SideLostError; the process is then gone."""

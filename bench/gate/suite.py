@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
 from bench.records import Case
-from bench.sweep_spec import SWEEPS, Grid, Scalar, Sweep, load_sweep, make_case, parse_sweep
+from bench.sweep_spec import SWEEPS, Grid, Scalar, Sweep, code_case, combinations, load_sweep, make_case, parse_sweep
 from workloads.spec import SpecError
 
 HONOURED = frozenset(
     ("model", "code", "batch_size", "backend", "device", "dtype", "phase", "optimizer", "num_threads", "seed")
 ) | {"cache_mode"}
 """Fields of a Case that the gate's sides are told; any other must be what it is by default."""
+HONOURED_BY_CODE = frozenset(("code", "device", "num_threads", "seed", "cache_mode"))
+"""The same for a user's own code, which makes its step itself."""
 
 
 class SuiteCase(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,8 +46,8 @@ def not_gated(case: Case) -> str | None:
     """Why neither the gate nor the fixture can run such a case: what would silently be run otherwise is refused."""
     if case.cache_mode == "cold":
         return "the gate does not flush caches: cache_mode rotated or hot"
-    usual = Case()
-    others = [f for f in Case.__struct_fields__ if f not in HONOURED and getattr(case, f) != getattr(usual, f)]
+    usual, honoured = Case(), HONOURED_BY_CODE if case.code is not None else HONOURED
+    others = [f for f in Case.__struct_fields__ if f not in honoured and getattr(case, f) != getattr(usual, f)]
     if others:
         named = ", ".join(f"{f} {getattr(case, f)!r}" for f in others)
         return f"the gate runs every case with the usual {', '.join(others)}, not with {named}; gate a step of your own"
@@ -71,7 +72,7 @@ def _cases_of(suite: Sequence[str], place: Place, fallback: Place | None = None)
     found: dict[str, Case] = {}
     for argument in suite:
         if ".py:" in argument:
-            found[_code_name(argument)] = _code_case(argument, place)
+            found[_code_name(argument)] = Case(code=_code_path(argument, place))
         else:
             found |= _sweep_cases(argument, place, fallback)
     return found
@@ -81,11 +82,11 @@ def _code_name(argument: str) -> str:
     return argument.removeprefix("./")
 
 
-def _code_case(argument: str, place: Place) -> Case:
+def _code_path(argument: str, place: Place) -> str:
     path, _, function = argument.rpartition(":")
     if not path.endswith(".py") or not function.isidentifier():
         raise SpecError("SUITE", argument, "path.py:function is needed")
-    return Case(code=f"{relative(path, place)}:{function}")
+    return f"{relative(path, place)}:{function}"
 
 
 def relative(path: str, place: Place) -> str:
@@ -109,9 +110,12 @@ def _sweep_cases(argument: str, place: Place, fallback: Place | None) -> dict[st
         return {}
     found: dict[str, Case] = {}
     for number, grid in enumerate(sweep.grid, 1):
-        for settings in _combinations(grid):
-            case = _make(grid, settings, place, f"sweep {sweep.name}, grid {number}")
-            found.setdefault(_name(grid, settings, place), case)
+        try:
+            for settings in combinations(grid):
+                found.setdefault(_name(grid, settings), _make(grid, settings, place))
+        except SpecError as error:
+            where = error.where or f"sweep {sweep.name}, grid {number}"
+            raise SpecError(error.field, error.value, error.allowed, where) from None
     return found
 
 
@@ -128,22 +132,18 @@ def _side_sweep(argument: str, place: Place) -> Sweep | None:
 
 
 def _read_sweep(file: Path, name: str) -> Sweep:
-    return parse_sweep(file.read_text(encoding="utf-8"), file.name, name)
-
-
-def _combinations(grid: Grid) -> list[dict[str, Scalar]]:
-    values = itertools.product(*grid.axes.values())
-    return [grid.set | dict(zip(grid.axes, combination, strict=True)) for combination in values]
-
-
-def _make(grid: Grid, settings: dict[str, Scalar], place: Place, where: str) -> Case:
     try:
-        if grid.code is not None:
-            return _code_case(grid.code, place)
-        preset = settings.get("preset", grid.preset)
-        return make_case(None, None, settings | {"preset": _own_preset(str(preset), place) if preset else ""})
-    except SpecError as error:
-        raise SpecError(error.field, error.value, error.allowed, error.where or where) from None
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpecError("SUITE", file.name, f"a sweep file in UTF-8 text ({error})") from None
+    return parse_sweep(text, file.name, name)
+
+
+def _make(grid: Grid, settings: dict[str, Scalar], place: Place) -> Case:
+    if grid.code is not None:
+        return code_case(_code_path(grid.code, place), settings)
+    preset = settings.get("preset", grid.preset)
+    return make_case(None, None, settings | {"preset": _own_preset(str(preset), place) if preset else ""})
 
 
 def _own_preset(name: str, place: Place) -> str:
@@ -155,8 +155,6 @@ def _own_preset(name: str, place: Place) -> str:
     return str(named) if named.is_file() else name
 
 
-def _name(grid: Grid, settings: dict[str, Scalar], place: Place) -> str:
-    if grid.code is not None:
-        return _code_name(grid.code)
-    preset = str(settings.get("preset", grid.preset))
-    return " ".join([preset, *(f"{k}={v}" for k, v in settings.items() if k != "preset")])
+def _name(grid: Grid, settings: dict[str, Scalar]) -> str:
+    what = _code_name(grid.code) if grid.code is not None else str(settings.get("preset", grid.preset))
+    return " ".join([what, *(f"{k}={v}" for k, v in settings.items() if k != "preset")])

@@ -99,6 +99,17 @@ class Worker:
         self._loaded = None
         gc.collect()
         loaded = self._cases.load_case(request)
+        self._refuse_foreign()
+        first = loaded.step(loaded.inputs[0])
+        nan = self._cases.not_finite(first)
+        del first
+        step_s = self._cases.warm(loaded)
+        # Again: a step may import what it needs when it first runs.
+        self._refuse_foreign()
+        self._loaded = loaded
+        return {"step_s": step_s, "nan": nan}
+
+    def _refuse_foreign(self) -> None:
         foreign = self._foreign()
         if foreign:
             raise ImportError(
@@ -106,12 +117,6 @@ class Worker:
                 "measure the same code; make it importable from the repository's root or src/, or install each side "
                 "into an environment of its own and give --base-python and --head-python"
             )
-        first = loaded.step(loaded.inputs[0])
-        nan = self._cases.not_finite(first)
-        del first
-        step_s = self._cases.warm(loaded)
-        self._loaded = loaded
-        return {"step_s": step_s, "nan": nan}
 
     def _foreign(self) -> str | None:
         """A module that comes from the repository's working tree though this side has a checkout of its own."""

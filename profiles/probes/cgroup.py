@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from profiles.probes import cpu
 from profiles.probes.files import read_text
 
 CGROUP_ROOT = Path("/sys/fs/cgroup")
@@ -74,6 +75,12 @@ def read_quota_cpus(root: Path = CGROUP_ROOT, membership: Path = SELF_CGROUP) ->
     return min((q for q in found if q is not None), default=None)
 
 
+def usable_cpus(root: Path = CGROUP_ROOT, membership: Path = SELF_CGROUP) -> int:
+    """How many threads can run at once: the CPUs this process may use, whole ones within its quota; at least 1."""
+    visible, quota = len(cpu.visible_cpus()), read_quota_cpus(root, membership)
+    return max(1, min(visible, int(quota)) if quota is not None else visible)
+
+
 def read_memory_limit(root: Path = CGROUP_ROOT, membership: Path = SELF_CGROUP) -> int | None:
     """The tightest memory limit in bytes over the group and its ancestors, None where there is none."""
     found = [parse_limit(t) for f in _folders("", root, membership) if (t := read_text(f / "memory.max"))]
@@ -85,10 +92,12 @@ def read_memory_limit(root: Path = CGROUP_ROOT, membership: Path = SELF_CGROUP) 
 
 
 def read_throttled_s(root: Path = CGROUP_ROOT, membership: Path = SELF_CGROUP) -> float | None:
-    """Seconds of quota throttling so far, None where the group does not say."""
-    for folder in (*_folders("", root, membership), *_folders("cpu", root, membership)):
-        text = read_text(folder / "cpu.stat")
-        seconds = parse_throttled_s(text) if text else None
-        if seconds is not None:
-            return seconds
-    return None
+    """Seconds of quota throttling so far, None where nobody says: of the group and its ancestors together.
+
+    A quota may sit on any of them and stops all that is below it; each counts its own, so that what is read later
+    less what was read before is what any of them took.
+    """
+    folders = (*_folders("", root, membership), *_folders("cpu", root, membership))
+    found = [parse_throttled_s(text) for folder in folders if (text := read_text(folder / "cpu.stat"))]
+    told = [seconds for seconds in found if seconds is not None]
+    return sum(told) if told else None

@@ -113,7 +113,7 @@ def test_runs_that_agree_by_chance_do_not_make_a_perfect_machine() -> None:
         ({"c": math.inf}, {}, "ERROR", Exit.CASE_FAILED),
         ({"c": 0.0}, {}, "ERROR", Exit.CASE_FAILED),
         ({}, {"failed": {"c": "ValueError: no"}}, "ERROR", Exit.CASE_FAILED),
-        ({}, {"skipped": {"c": "no GPU"}}, "SKIPPED", Exit.NOT_COMPARABLE),
+        ({}, {"skipped": {"c": "no GPU"}}, "MISSING", Exit.REGRESSION),
         ({"c": 1.2e-2}, {}, "REGRESSED", Exit.REGRESSION),
     ],
 )

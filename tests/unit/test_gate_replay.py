@@ -16,8 +16,9 @@ from bench.errors import Exit, SchemaError, UsageError
 from bench.gate import counters, presets, schedule
 from bench.gate.conclude import conclude
 from bench.gate.ledger import CONTROLS, Ledger, difference, kept
-from bench.gate.log import Blocks, Ended, Line, Stopped, Writer, keep, read_lines, read_manifest
+from bench.gate.log import Blocks, Counted, Ended, Line, Stopped, Writer, keep, read_lines, read_manifest
 from bench.gate.plan import make_plan
+from bench.gate.render.junit import junit
 from bench.gate.render.github import MAX_PER_LEVEL, workflow_commands
 from bench.gate.render.markdown import markdown
 from bench.gate.verdict import CaseVerdict, GateReport, Reason, exit_code
@@ -70,6 +71,48 @@ def test_junit_is_xml_with_a_failure_of_its_type() -> None:
     assert int(suite.attrib["errors"]) == len(suite.findall(".//error")) == 2
     assert int(suite.attrib["tests"]) == len(suite.findall("testcase")) == 11
     assert {f.attrib["type"] for f in suite.findall(".//failure")} == {"regression", "missing"}
+
+
+def test_junit_is_red_wherever_the_exit_code_is() -> None:
+    unsure = alone("mine", two_stages("mine", 0.0)[:3] + [Stopped(elapsed_s=1.0)])
+    assert exit_code(unsure) == Exit.OK
+    assert "<error" not in junit(unsure)
+    assert exit_code(unsure, strict=True) == Exit.INVALID
+    assert '<error type="inconclusive"' in junit(unsure, strict=True)
+    nothing = judged([], cases=())
+    assert exit_code(nothing) == Exit.NOT_COMPARABLE
+    assert '<error type="not_comparable"' in junit(nothing)
+
+
+@pytest.mark.parametrize(
+    ("base", "head", "status"),
+    [
+        ("skipped", "error", "ERROR"),
+        ("ok", "skipped", "MISSING"),
+        ("skipped", "ok", "NEW"),
+        ("skipped", "skipped", "SKIPPED"),
+        ("skipped", "absent", "SKIPPED"),
+    ],
+)
+def test_a_test_that_one_side_skips_hides_nothing_of_the_other(base: str, head: str, status: str) -> None:
+    lines: list[Line] = [
+        counted("t", "base", outcome=base, message="b"),
+        counted("t", "head", outcome=head, message="h"),
+    ]
+    report = judged([*lines, Ended(epoch=0, elapsed_s=1.0)], cases=(suite_case("t"),), runner="pytest")
+    assert statuses(report) == {"t": status}
+
+
+def test_a_budget_that_ended_is_the_reason_only_where_epochs_were_lacking() -> None:
+    none = alone("mine", [*two_stages("mine", 0.0)[:3], Stopped(elapsed_s=1.0)])
+    assert none.invalid == ()
+    assert none.cases[0].reason.code == "budget"
+    loud = presets.changed(presets.load("default"), {"target_frac": 0.003, "min_effect_frac": 0.001, "n1": [8, 8]})
+    lines = two_stages("mine", 0.0)[: -12 * 5]
+    whole = judged([*lines, Stopped(elapsed_s=1.0)], cases=(suite_case("mine"),), preset=loud)
+    assert (whole.cases[0].status, whole.cases[0].reason.code) == ("INCONCLUSIVE", "noise")
+    cut = judged([*lines[:-10], Stopped(elapsed_s=1.0)], cases=(suite_case("mine"),), preset=loud)
+    assert (cut.cases[0].status, cut.cases[0].reason.code) == ("INCONCLUSIVE", "budget")
 
 
 def alone(name: str, lines: list[Line]) -> GateReport:
@@ -229,13 +272,34 @@ def test_a_kept_run_is_the_run_without_its_machines_paths(tmp_path: Path) -> Non
         "",
     )
     assert (public.base.commit, public.cases) == (sample_manifest().base.commit, sample_manifest().cases)
-    assert conclude(public, read_lines(kept_at)).cases == judged().cases
+    plain = [msgspec.structs.replace(c, detail="") for c in judged().cases]
+    assert list(conclude(public, read_lines(kept_at)).cases) == plain
     packed = kept_at / "gate.jsonl.gz"
     whole = packed.read_bytes()
     for damaged in (whole[: len(whole) // 2], b"no gzip", whole[:40] + b"\0" * 40 + whole[80:]):
         packed.write_bytes(damaged)
         with pytest.raises(SchemaError, match=r"gate\.jsonl\.gz: damaged"):
             read_lines(kept_at)
+
+
+def test_a_kept_run_has_no_path_of_a_case_or_a_message(tmp_path: Path) -> None:
+    run, kept_at = tmp_path / "run", tmp_path / "kept"
+    run.mkdir()
+    mine = f"{Path.home()}/work/steps.py:mine"
+    manifest = sample_manifest(cases=(suite_case(mine),), repository="/srv/repository")
+    (run / "run.json").write_bytes(msgspec.json.encode(manifest))
+    told = "FileNotFoundError: /srv/repository/rows.bin"
+    with Writer(run) as writer:
+        writer.add(counted(mine, "head", outcome="error", message=told, detail=f"File {Path.home()}/x.py"))
+        writer.add(counted(mine, "base"))
+        writer.add(Ended(epoch=0, elapsed_s=1.0))
+    keep(run, kept_at)
+    for file in kept_at.iterdir():
+        text = gzip.decompress(file.read_bytes()).decode()
+        assert str(Path.home()) not in text
+        assert "/srv" not in text
+    (case,) = conclude(read_manifest(kept_at), read_lines(kept_at)).cases
+    assert (case.case, case.reason.message) == ("work/steps.py:mine", "head: FileNotFoundError: rows.bin")
 
 
 def test_a_kept_run_that_unpacks_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -248,8 +312,22 @@ def test_a_kept_run_that_unpacks_without_end_is_refused(tmp_path: Path, monkeypa
 def test_counters_more_is_a_breach_less_is_not_and_unstable_ones_are_left_out() -> None:
     base = counted("c", "base", counters={"operators": 5.0, "copies": 2.0, "syncs": 1.0, "gone": 1.0})
     head = counted("c", "head", counters={"operators": 6.0, "copies": 1.0, "syncs": 2.0}, unstable=("syncs",))
-    found = {c.name: c.breach for c in counters.compare(base, head)}
-    assert found == {"operators": True, "copies": False}
+    found = {c.name: (c.head, c.breach) for c in counters.compare(base, head)}
+    assert found == {"operators": (6.0, True), "copies": (1.0, False), "gone": (None, False)}
+
+
+def test_another_torch_leaves_the_timing_and_says_so() -> None:
+    lines = [
+        msgspec.structs.replace(line, torch="3", counters={"operators": 99.0})
+        if isinstance(line, Counted) and line.side == "head"
+        else line
+        for line in two_stages("mine", 0.0)
+    ]
+    report = alone("mine", lines)
+    assert statuses(report) == {"mine": "PASS"}
+    assert "counters are not compared, since they depend on torch: 2 on base, 3 on head" in report.notes
+    only = judged(lines, cases=(suite_case("mine"),), counters_only=True)
+    assert statuses(only) == {"mine": "NOT_COMPARABLE"}
 
 
 def test_saved_counters_stand_for_base(tmp_path: Path) -> None:

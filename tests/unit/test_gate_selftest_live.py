@@ -11,7 +11,6 @@ import pytest
 
 from bench.gate import disturb, presets
 from bench.gate.decide import CaseData, decide, flagged
-from bench.gate.epochs import injected
 from bench.gate.ledger import CONTROLS
 from bench.gate.redraw import EFFECTS_FRAC, Recorded, judge, redraw
 from bench.gate.sample_size import stage1_epochs, stage2_epochs
@@ -116,23 +115,3 @@ def test_a_quota_is_put_on_and_taken_off_again() -> None:
 def test_the_neighbour_ends_with_the_block() -> None:
     with disturb.neighbour() as told:
         assert "30 %" in told
-
-
-@pytest.mark.parametrize(("steps", "frac", "found"), [(25, 0.05, (40, 2)), (11, 0.1, (20, 2)), (4, 0.1, (10, 1))])
-def test_injection_is_exact_whatever_a_block_holds(steps: int, frac: float, found: tuple[int, int]) -> None:
-    assert injected(steps, frac) == found
-    assert injected(steps, 0.0) == (steps, 0)
-
-
-def test_every_block_is_slowed_by_the_share_asked_for() -> None:
-    for frac in (0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.125, 0.2, 0.5, 1.0, 1.5):
-        for steps in range(1, 60):
-            whole, extra = injected(steps, frac)
-            assert whole >= steps
-            assert extra == pytest.approx(whole * frac, rel=1e-12)
-
-
-@pytest.mark.parametrize("frac", [float("nan"), float("inf"), -0.05, 0.0501234, 1e-9])
-def test_a_share_that_whole_steps_cannot_make_is_refused(frac: float) -> None:
-    with pytest.raises(ValueError, match="no share of"):
-        injected(10, frac)

@@ -152,3 +152,29 @@ def test_the_gathering_control_reads_every_row_once_from_whole_cache_lines() -> 
     assert out.ctypes.data % 64 == 0
     assert out[0].nbytes % 64 == 0
     assert (out == 1).all()
+
+
+def test_settings_of_a_grid_of_own_code_make_cases_of_their_own(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text('[[grid]]\ncode = "steps.py:step"\n[grid.axes]\nnum_threads = [1, 2]\n')
+    found = suite_cases(["mine.toml"], place(tmp_path), place(tmp_path))
+    assert [c.name for c in found] == ["steps.py:step num_threads=1", "steps.py:step num_threads=2"]
+    assert [c.head.num_threads for c in found if c.head] == [1, 2]
+    assert not any(not_gated(c.head) for c in found if c.head)
+    (tmp_path / "mine.toml").write_text('[[grid]]\ncode = "steps.py:step"\nset = {batch_size = 7}\n')
+    (case,) = suite_cases(["mine.toml"], place(tmp_path), place(tmp_path))
+    assert case.head is not None
+    assert "batch_size 7" in str(not_gated(case.head))
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (b'[[grid]]\npreset = "tiny"\n[grid.axes]\ndim = []\n', "an axis needs at least one value"),
+        (b'[[grid]]\ncode = "steps.py:step"\nset = {dim = 7}\n', "setting of your own code"),
+        (b"\xff\xfe", "UTF-8"),
+    ],
+)
+def test_a_sweep_that_would_quietly_lose_cases_is_refused(tmp_path: Path, text: bytes, told: str) -> None:
+    (tmp_path / "mine.toml").write_bytes(text)
+    with pytest.raises(SpecError, match=told):
+        suite_cases(["mine.toml"], None, place(tmp_path))

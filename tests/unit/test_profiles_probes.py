@@ -1,5 +1,7 @@
 """Probes on recorded texts; numbers computed by hand."""
 
+import os
+
 import pytest
 
 from profiles.probes import cgroup, cpu, files, load, memory, power, software
@@ -165,6 +167,11 @@ def test_the_tightest_limit_of_a_version_2_tree(tmp_path):
     assert cgroup.read_quota_cpus(tmp_path / "root", member) == 2.0
     assert cgroup.read_memory_limit(tmp_path / "root", member) == 1 << 30
     assert cgroup.read_throttled_s(tmp_path / "root", member) == 1.0
+    (inner.parent / "cpu.stat").write_text("throttled_usec 2500000\n")
+    assert cgroup.read_throttled_s(tmp_path / "root", member) == 3.5
+    assert cgroup.usable_cpus(tmp_path / "root", member) == min(2, len(os.sched_getaffinity(0)))
+    (inner / "cpu.max").write_text("50000 100000\n")
+    assert cgroup.usable_cpus(tmp_path / "root", member) == 1
 
 
 def test_a_version_1_tree_whose_path_is_the_hosts(tmp_path):

@@ -5,30 +5,45 @@ from __future__ import annotations
 import re
 from xml.sax.saxutils import escape, quoteattr
 
+from bench.errors import Exit
 from bench.gate.render.words import change_cell
-from bench.gate.verdict import CaseVerdict, GateReport, headline
+from bench.gate.verdict import CaseVerdict, GateReport, exit_code, headline
 
 FAILURES = {"REGRESSED": "regression", "MISSING": "missing"}
 SKIPS = ("INCONCLUSIVE", "NOT_COMPARABLE", "SKIPPED")
 NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
-def junit(report: GateReport) -> str:
-    """One testsuite; in an invalid run a testcase of its own says so as an error."""
+def junit(report: GateReport, *, strict: bool = False) -> str:
+    """One testsuite, red wherever the exit code is: what fails the run as a whole is a testcase of its own."""
     cases = [_case(c) for c in report.cases]
-    if report.invalid:
-        told = quoteattr(_clean(report.invalid[0].message))
-        cases.append(
-            f'<testcase classname="gate" name="run is valid"><error type="invalid" message={told}/></testcase>'
-        )
+    whole = _whole_run(report, strict=strict)
+    cases += [
+        f'<testcase classname="gate" name={quoteattr(name)}>'
+        f"<error type={quoteattr(kind)} message={quoteattr(_clean(told))}/></testcase>"
+        for name, kind, told in whole
+    ]
     failures = sum(c.status in FAILURES for c in report.cases)
-    errors = sum(c.status == "ERROR" for c in report.cases) + bool(report.invalid)
+    errors = sum(c.status == "ERROR" for c in report.cases) + len(whole)
     skipped = sum(c.status in SKIPS for c in report.cases)
     suite = quoteattr(_clean(" ".join(report.suite)))
     counts = f'tests="{len(cases)}" failures="{failures}" errors="{errors}" skipped="{skipped}"'
     body = "\n  ".join([*cases, f"<system-out>{escape(_clean(headline(report)))}</system-out>"])
     start = f'<testsuite name={suite} {counts} time="{report.elapsed_s:.3f}">'
     return f'<?xml version="1.0" encoding="utf-8"?>\n{start}\n  {body}\n</testsuite>\n'
+
+
+def _whole_run(report: GateReport, *, strict: bool) -> list[tuple[str, str, str]]:
+    """(name, type, message) of what fails the run and no case of it."""
+    if report.invalid:
+        return [("run is valid", "invalid", report.invalid[0].message)]
+    code = exit_code(report, strict=strict)
+    if code == Exit.NOT_COMPARABLE:
+        return [("something was compared", "not_comparable", headline(report))]
+    if code == Exit.INVALID:
+        unsure = [c.case for c in report.cases if c.status == "INCONCLUSIVE"]
+        return [("every case is decided", "inconclusive", f"inconclusive, with --strict: {', '.join(unsure)}")]
+    return []
 
 
 def _case(case: CaseVerdict) -> str:
