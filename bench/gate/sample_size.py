@@ -66,7 +66,7 @@ def _epochs(sd: float, level: float, power: float, preset: Preset, stage: int, b
 
 
 def least_change(preset: Preset, step_s: float) -> float:
-    """ln of the smallest estimate that can fail a case of this step time: the minimum effect, or the floor in seconds."""
+    """ln of the smallest estimate that can fail a case of this step time: minimum effect or floor in seconds."""
     return math.log1p(max(preset.min_effect_frac, preset.floor_s / step_s))
 
 

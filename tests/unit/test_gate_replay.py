@@ -18,8 +18,8 @@ from bench.gate.conclude import conclude
 from bench.gate.ledger import CONTROLS, Ledger, difference, kept
 from bench.gate.log import Blocks, Counted, Ended, Line, Stopped, Writer, keep, read_lines, read_manifest
 from bench.gate.plan import make_plan
-from bench.gate.render.junit import junit
 from bench.gate.render.github import MAX_PER_LEVEL, workflow_commands
+from bench.gate.render.junit import junit
 from bench.gate.render.markdown import markdown
 from bench.gate.verdict import CaseVerdict, GateReport, Reason, exit_code
 from tests.sample_gate import (
