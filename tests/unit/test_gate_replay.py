@@ -74,7 +74,7 @@ def test_junit_is_xml_with_a_failure_of_its_type() -> None:
 
 
 def test_junit_is_red_wherever_the_exit_code_is() -> None:
-    unsure = alone("mine", two_stages("mine", 0.0)[:3] + [Stopped(elapsed_s=1.0)])
+    unsure = alone("mine", [*two_stages("mine", 0.0)[:3], Stopped(elapsed_s=1.0)])
     assert exit_code(unsure) == Exit.OK
     assert "<error" not in junit(unsure)
     assert exit_code(unsure, strict=True) == Exit.INVALID
