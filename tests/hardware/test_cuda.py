@@ -15,6 +15,7 @@ torch = pytest.importorskip("torch")
 
 from bench.records import Limits  # noqa: E402
 from bench.running.clocks import CudaClock  # noqa: E402
+from bench.running.environment import environment_of  # noqa: E402
 from bench.running.measuring import measure  # noqa: E402
 from bench.running.pool import Ending, Pool  # noqa: E402
 from bench.running.request import Request, Result  # noqa: E402
@@ -168,7 +169,8 @@ def run(pool: Pool, tmp_path: Path, **settings: Any) -> tuple[Ending, Result | N
     trace = str(tmp_path / f"{case.key()}.pt.trace.json.gz")
     request = Request(case=case, limits=limits, llc_bytes=60 << 20, trace_path=trace)
     events: dict[str, Any] = {"phase": {"phase": "start"}}
-    ending = pool.server({}).run(
+    # A case whose allocator is not the worker's own is refused as not measured.
+    ending = pool.server(environment_of(case)).run(
         "bench.running.harness:run_case", request, lambda k, body: events.update({k: body}), 240
     )
     result = msgspec.convert(events["result"], Result) if "result" in events else None
