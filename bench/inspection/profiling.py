@@ -117,7 +117,11 @@ def _lens(record: Record, machine: Machine) -> Lens:
 
 def _roofs(record: Record, machine: Machine) -> Roofs | None:
     ceilings = roofs.ceilings_of(record, machine)
-    return roofs_of(ceilings, f"{record.case.device} of this machine") if ceilings else None
+    if ceilings is None:
+        return None
+    # A case of another dtype has float32 products too, in the precision that it asks of those.
+    float32 = roofs.product_dtype(msgspec.structs.replace(record.case, dtype="float32"))
+    return roofs_of(ceilings, f"{record.case.device} of this machine", float32)
 
 
 def profile_of(
