@@ -34,6 +34,7 @@ from workloads.options import INDEX_DTYPES
 from workloads.work import Work, with_index_bytes
 
 MIN_LAUNCHES_PER_REPEAT = 20
+"""A step is one launch at least, so that of short steps a repeat on a GPU has as many."""
 PROBED_ROWS = 1000
 SETTLING_CALLS = 32
 """Calls on further inputs before timing, so that what another shape compiles is not timed."""

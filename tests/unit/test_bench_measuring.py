@@ -24,7 +24,16 @@ def test_a_repeat_groups_steps_until_it_lasts_long_enough() -> None:
 
 
 def test_a_gpu_repeat_has_at_least_twenty_launches() -> None:
-    assert measure(nothing, [0], FakeClock(0.1), Limits(), min_steps=20).steps_per_repeat == 20
+    short = Limits(min_repeat_s=0.005)
+    assert measure(nothing, [0], FakeClock(0.0011), short).steps_per_repeat == 5
+    assert measure(nothing, [0], FakeClock(0.0011), short, min_steps=20).steps_per_repeat == 20
+
+
+@pytest.mark.parametrize(("step_s", "steps"), [(0.009, 6), (0.1, 1)])
+def test_long_steps_are_not_multiplied_for_their_number(step_s: float, steps: int) -> None:
+    found = measure(nothing, [0], FakeClock(step_s), Limits(), min_steps=20)
+    assert found.steps_per_repeat == steps
+    assert (found.stopped_by, len(found.times_s)) == ("precision", 15)
 
 
 def test_inputs_are_rotated_through_warmup_and_repeats() -> None:
