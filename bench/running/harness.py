@@ -26,7 +26,7 @@ from bench.running.own_code import load_function
 from bench.running.reading_back import not_in_force, read_settings, setting_flags
 from bench.running.request import Request, Result
 from bench.running.settings import apply_settings, gc_off
-from bench.running.tracing import trace_case
+from bench.running.tracing import trace_case, trace_flags
 from workloads import executions
 from workloads.describe import DTYPE_BYTES
 from workloads.executions import Graphs, Ready
@@ -122,8 +122,9 @@ def _run_model_in(scratch: Path, request: Request, emit: Emit) -> Result:
         settings = require_settings(case, read_settings(case, training, bundle, given.inputs, output))
         with watch.part("trace"):
             trace = trace_case(prepared.ready, given.inputs, request, measurement)
+    flags = (*setting_flags(case, settings), *trace_flags(trace, measurement.times_s))
     return Result(
-        measurement=with_flags(with_preparation(measurement, prepared, graphs), setting_flags(case, settings)),
+        measurement=with_flags(with_preparation(measurement, prepared, graphs), flags),
         settings=settings,
         costs=watch.costs(),
         work=given.work,
@@ -298,6 +299,7 @@ def _run_code(request: Request, emit: Emit) -> Result:
         with watch.part("trace"):
             ready = Ready(step=lambda _: step(), annotated=SimpleNamespace())
             trace = trace_case(ready, [None], request, measurement)
+    measurement = with_flags(measurement, trace_flags(trace, measurement.times_s))
     return Result(measurement=measurement, settings=settings, costs=watch.costs(), work=work, trace=trace)
 
 

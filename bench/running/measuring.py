@@ -24,7 +24,6 @@ LONG_REPEAT_S = 0.05
 FAULTS_PER_STEP_LIMIT = 1.0
 FAULTS_BY_OURSELVES = 100
 """Timing itself keeps lists of time stamps: up to this many faults are not the step's."""
-HOST_BOUND_RATIO = 1.2
 
 
 class Usage(msgspec.Struct, frozen=True):
@@ -139,7 +138,7 @@ def _summary(
         system_s=after.system_s - before.system_s,
         involuntary_switches=after.involuntary_switches - before.involuntary_switches,
         peak_rss_bytes=after.peak_rss_bytes,
-        flags=_flags(warmup, times, events, reason, (faults - FAULTS_BY_OURSELVES) / (count * len(repeats))),
+        flags=_flags(warmup, times, reason, (faults - FAULTS_BY_OURSELVES) / (count * len(repeats))),
     )
 
 
@@ -149,15 +148,12 @@ def spread_evenly(times_s: Sequence[float], most: int) -> tuple[float, ...]:
     return tuple(round(t, 9) for t in times_s[::stride])
 
 
-def _flags(
-    warmup: Warmup, times: tuple[float, ...], events: tuple[float, ...], reason: str, faults_per_step: float
-) -> tuple[str, ...]:
+def _flags(warmup: Warmup, times: tuple[float, ...], reason: str, faults_per_step: float) -> tuple[str, ...]:
     found = {
         "not_steady": not warmup.steady,
         "imprecise": reason != "precision",
         "page_faults": faults_per_step > FAULTS_PER_STEP_LIMIT,
         "bimodal": is_bimodal(times),
         "outliers": has_outliers(times),
-        "host_bound": bool(events) and median(times) / max(median(events), 1e-12) > HOST_BOUND_RATIO,
     }
     return tuple(name for name, yes in found.items() if yes)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import cycle
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bench.records import Measurement, StageTime, TraceSummary
@@ -16,6 +17,9 @@ from workloads.work import STAGES
 
 if TYPE_CHECKING:
     from profiles.trace.stages import StageTimes
+
+HOST_BOUND_RATIO = 1.2
+"""A timed step that lasts more than this many times as long as the device works in it waits for the host."""
 
 
 def trace_case(ready: Ready, inputs: Sequence[Any], request: Request, measurement: Measurement) -> TraceSummary | None:
@@ -84,7 +88,19 @@ def _summary(path: Path, found: StageTimes, seen: _Seen, timed_s: float) -> Trac
         clock="device" if found.on_device else "host",
         clocked_step_s=seen.clocked_step_s,
         backward_ratio=seen.backward_ratio,
+        device_busy_s=found.busy_s,
     )
+
+
+def trace_flags(trace: TraceSummary | None, times_s: Sequence[float]) -> tuple[str, ...]:
+    """host_bound where the timed step is far longer than the device works in a step; none where no trace tells.
+
+    GPU work lasts as long under the profiler as without, while the host is slower under it: so the device's time is
+    taken from the profiled pass and the whole from the timed one.
+    """
+    if trace is None or not trace.device_busy_s:
+        return ()
+    return ("host_bound",) if median(times_s) / trace.device_busy_s > HOST_BOUND_RATIO else ()
 
 
 def _with_update(stages: Mapping[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:

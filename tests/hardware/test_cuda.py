@@ -206,6 +206,7 @@ def test_a_case_in_a_forked_worker_has_device_times_and_memory(phase: str, tmp_p
     assert (stages["embedding"].backward_s > 0) == (phase == "train_step")
     device_s = sum(s.forward_s + s.backward_s for s in stages.values())
     assert device_s <= 1.2 * median(found.event_times_s)
+    assert 0 < (trace.device_busy_s or 0.0) <= 1.2 * median(found.event_times_s)
 
 
 @pytest.mark.parametrize("mode", ["hot", "cold"])
