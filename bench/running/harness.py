@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,8 +18,9 @@ from typing import Any, NamedTuple
 import msgspec
 
 from bench.records import Case, Check, Costs, InputStats, Measurement, Settings
-from bench.running.case_inputs import UNKNOWN_LLC_BYTES, input_stats, measured_as_long, num_batches
+from bench.running.case_inputs import input_stats, measured_as_long, num_batches
 from bench.running.clocks import Clock, CudaClock, HostClock, Step
+from bench.running.flush import flush_of
 from bench.running.forkserver import Emit
 from bench.running.measuring import measure
 from bench.running.own_code import load_function
@@ -312,7 +313,7 @@ def _measure(step: Step, inputs: Sequence[Any], request: Request, emit: Emit) ->
 
         clock = CudaClock(torch.cuda)
         torch.cuda.reset_peak_memory_stats()
-    between = _flush(request.llc_bytes, case.device) if case.cache_mode == "cold" else None
+    between = flush_of(request)
     emit("measuring", {"pid": os.getpid()})
     measurement = measure(
         step,
@@ -328,12 +329,3 @@ def _measure(step: Step, inputs: Sequence[Any], request: Request, emit: Emit) ->
         peak = torch.cuda.max_memory_allocated()
         measurement = msgspec.structs.replace(measurement, device_peak_bytes=peak)
     return measurement
-
-
-def _flush(llc_bytes: int, device: str) -> Callable[[], None]:
-    """Streams a buffer of two last-level caches, allocated once."""
-    import torch
-
-    size = 2 * (llc_bytes or UNKNOWN_LLC_BYTES)
-    buffer = torch.ones(size // 4, device=device)
-    return lambda: (buffer.add_(1.0), None)[1]

@@ -11,6 +11,7 @@ import pytest
 from bench.records import Case, InputStats, Limits
 from bench.running import case_inputs, harness, own_code
 from bench.running.case_inputs import num_batches, residency
+from bench.running.flush import Flush
 from bench.running.request import Request, Result
 from bench.sweep_spec import make_case
 from profiles.allocator import allocator_in_force
@@ -106,6 +107,24 @@ def test_an_update_of_its_own_is_added_to_the_embeddings_backward() -> None:
 def test_cold_mode_times_single_steps() -> None:
     result, _ = run(request(cache_mode="cold"))
     assert result.measurement.steps_per_repeat == 1
+
+
+def test_a_cold_case_is_traced_cold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from profiles import capture as capturing
+
+    given: list[Any] = []
+    capture = capturing.capture
+    monkeypatch.setattr(capturing, "capture", lambda *a, **more: (given.append(more["before"]), capture(*a, **more)))
+    for mode in ("cold", "rotated"):
+        asked = msgspec.structs.replace(
+            request(cache_mode=mode, batch_size=64),
+            limits=msgspec.structs.replace(LIMITS, trace=True),
+            trace_path=str(tmp_path / f"{mode}.pt.trace.json.gz"),
+        )
+        assert run(asked)[0].trace is not None
+    cold, rotated = given
+    assert isinstance(cold, Flush)
+    assert rotated is None
 
 
 def test_threads_are_as_asked() -> None:

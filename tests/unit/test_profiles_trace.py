@@ -217,6 +217,32 @@ def test_capture_in_this_process(tmp_path):
         capture(step, tmp_path / "t.txt")
 
 
+def test_what_is_called_before_a_step_lies_outside_it(tmp_path):
+    torch = pytest.importorskip("torch")
+    from profiles.capture import BEFORE, capture
+
+    order, path = [], tmp_path / "t.json"
+
+    def step():
+        order.append("step")
+        torch.ones(4).sum()
+
+    def before():
+        order.append("before")
+        torch.ones(4).mul(2)
+
+    capture(step, path, steps=2, before=before)
+    assert order == ["before", "step"] * (len(order) // 2)
+    trace = read_trace(path)
+    marks = trace.rows(Category.ANNOTATION)
+    spans = {
+        name: [(int(trace.ts_ns[row]), int(trace.end_ns[row])) for row in marks if trace.text(row) == name]
+        for name in (BEFORE, "step")
+    }
+    assert {name: len(found) for name, found in spans.items()} == {BEFORE: 2, "step": 2}
+    assert all(b[1] <= s[0] for b, s in zip(sorted(spans[BEFORE]), sorted(spans["step"]), strict=True))
+
+
 @pytest.mark.parametrize(
     ("faults", "short_s", "passes"),
     [([0], 0.0, 1), ([900, 900, 3], 0.0, 3), ([0, 0], 60.0, 2), ([900] * 9, 60.0, 6)],
