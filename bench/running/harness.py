@@ -308,12 +308,12 @@ def _measure(step: Step, inputs: Sequence[Any], request: Request, emit: Emit) ->
     case = request.case
     on_cuda = case.device.startswith("cuda")
     clock: Clock = HostClock()
+    between = flush_of(request)
     if on_cuda:
         import torch
 
         clock = CudaClock(torch.cuda)
         torch.cuda.reset_peak_memory_stats()
-    between = flush_of(request)
     emit("measuring", {"pid": os.getpid()})
     measurement = measure(
         step,
@@ -326,6 +326,7 @@ def _measure(step: Step, inputs: Sequence[Any], request: Request, emit: Emit) ->
     )
     emit("measured", {})
     if on_cuda:
-        peak = torch.cuda.max_memory_allocated()
+        # The flush's buffer is there all the while, and ours.
+        peak = torch.cuda.max_memory_allocated() - (between.held_bytes if between else 0)
         measurement = msgspec.structs.replace(measurement, device_peak_bytes=peak)
     return measurement

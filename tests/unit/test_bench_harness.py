@@ -15,6 +15,7 @@ from bench.running.flush import Flush
 from bench.running.request import Request, Result
 from bench.sweep_spec import make_case
 from profiles.allocator import allocator_in_force
+from tests.fakes import FakeCuda
 from workloads.batch import make_batch, touch
 from workloads.spec import with_axis
 
@@ -125,6 +126,36 @@ def test_a_cold_case_is_traced_cold(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     cold, rotated = given
     assert isinstance(cold, Flush)
     assert rotated is None
+
+
+@pytest.mark.parametrize(("held_bytes", "peak"), [(40, 60), (None, 100)])
+def test_the_peak_of_device_memory_is_without_the_buffer_of_the_flush(
+    held_bytes: int | None, peak: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    class Held:
+        """A flush that holds memory from the moment it is made."""
+
+        def __init__(self) -> None:
+            order.append("buffer")
+            self.held_bytes = held_bytes
+
+        def __call__(self) -> None:
+            return None
+
+    order: list[str] = []
+    cuda = FakeCuda()
+    monkeypatch.setattr(harness, "flush_of", lambda _: None if held_bytes is None else Held())
+    monkeypatch.setattr(torch.cuda, "Event", cuda.Event)
+    monkeypatch.setattr(torch.cuda, "synchronize", cuda.synchronize)
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda: order.append("reset"))
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 100)
+    asked = request()
+    asked = msgspec.structs.replace(asked, case=msgspec.structs.replace(asked.case, device="cuda"))
+    found = harness._measure(lambda _: cuda.launch(0.1), [None], asked, lambda *_: None)
+    assert found.device_peak_bytes == peak
+    assert order == (["reset"] if held_bytes is None else ["buffer", "reset"])
 
 
 def test_threads_are_as_asked() -> None:
