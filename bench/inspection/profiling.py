@@ -272,10 +272,8 @@ def _giga(value: float | None) -> str:
 
 def page_of(looked: Looked, record: Record, machine: Machine, provenance: str) -> PageModel:
     """The page of a case's trace."""
-    on_gpu = record.case.device.startswith("cuda") and machine.gpus
-    device = machine.gpus[0].name if on_gpu else machine.cpu.name
     timed_s = metrics.step_s(record)
-    told = [device]
+    told = [(machine.gpu(record.case.device) or machine.cpu).name]
     if record.trace and timed_s:
         told.append(f"timed step {seconds(timed_s)}, profiled {record.trace.overhead_ratio:.2f} times as long")
     if record.work and timed_s:
