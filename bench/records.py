@@ -228,7 +228,9 @@ class TraceSummary(msgspec.Struct, frozen=True, kw_only=True):
     """What the profiled pass said. `path` is relative to the run folder; overhead = profiled step / timed step.
 
     `step_s` is wall time. On a GPU (`clock` device) the stages' times are those of their kernels, copies and fills,
-    their shares are of the timed step, and `coverage_frac` is the share of all device time that has a stage.
+    their shares are of the timed step, and `coverage_frac` is the share of all device time that has a stage. A step
+    kept the GPU busy for `device_busy_s`, work of several streams at once counted once (None: no GPU, or an older
+    record).
     On a CPU, where `clocked_step_s` is given, stages were timed by the host's clock in steps without a profiler, that
     long in the mean, and only the backward pass is divided as the profiled one was, which took `backward_ratio` times
     as long; else they are those of the profiled step.
@@ -243,6 +245,7 @@ class TraceSummary(msgspec.Struct, frozen=True, kw_only=True):
     clock: Literal["host", "device"] = "host"
     clocked_step_s: float | None = None
     backward_ratio: float = 1.0
+    device_busy_s: float | None = None
 
     @property
     def stages_step_s(self) -> float:
@@ -262,15 +265,16 @@ class Channel(msgspec.Struct, frozen=True, kw_only=True):
 class Measurement(msgspec.Struct, frozen=True, kw_only=True):
     """The timed part of a case.
 
-    times_s: mean step time of each repeat. event_times_s: the same by device events (CUDA), else empty.
+    times_s: mean step time of each repeat. event_times_s: the same between two events on the device's stream (CUDA),
+    with the gaps that the host leaves between launches; else empty.
     step_times_s: single steps for latency percentiles (at most 4,000, evenly spread over the run). started_s: start
     of each repeat relative to the first, which began at origin_s on the host's monotonic clock (telemetry shares it).
     first_call_s: the first call of the step ever, compiling included where it is compiled. compile_s: every call that
     compiled something, or warm-up and capture of a CUDA graph; None for eager.
     user_s, system_s: CPU time of the process during the repeats, its own code and the kernel's for it.
     stopped_by: precision, time_budget or max_repeats. flags: what limits trust, as code words (not_steady,
-    imprecise, page_faults, bimodal, outliers, host_bound, small_pages, huge_pages, other_load, graph_breaks,
-    recompiled).
+    imprecise, page_faults, bimodal, outliers, host_bound (known from the trace), small_pages, huge_pages, other_load,
+    graph_breaks, recompiled).
     """
 
     times_s: tuple[float, ...]

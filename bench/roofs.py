@@ -6,7 +6,7 @@ import math
 from typing import Literal, NamedTuple
 
 from bench.by_identity import by_identity
-from bench.records import Record
+from bench.records import Case, Record
 from profiles.machine import Ceilings, Machine
 from profiles.roofline import gather_roof, gemm_roof, stream_roof
 from workloads.work import StageWork, line_bytes
@@ -46,7 +46,7 @@ def stage_roof(record: Record, stage: str, work: StageWork, ceilings: Ceilings) 
     else:
         rate = stream_roof(ceilings, work.working_set_bytes)
     moving_s = work.bytes_compulsory / rate if rate else 0.0
-    computing_s = _computing_s(work, ceilings, _product_dtype(record))
+    computing_s = _computing_s(work, ceilings, product_dtype(record.case))
     if computing_s > moving_s:
         return StageRoof(computing_s, "compute")
     return StageRoof(moving_s, "gather" if gathers else "stream")
@@ -75,10 +75,18 @@ def _never_met_again(record: Record) -> bool:
     return inputs.rotation_unique_bytes >= FRESH_FRAC * apart
 
 
-def _product_dtype(record: Record) -> str:
-    """The dtype whose matrix-product ceiling counts: tf32 where float32 products may use it."""
-    case = record.case
-    return "tf32" if case.tf32 and case.dtype == "float32" else case.dtype
+def product_dtype(case: Case) -> str | None:
+    """The name of the matrix-product ceiling that the case's products are held to; None where none is measured.
+
+    float32 products that may be rounded to tf32 are held to tf32, the fastest they may be computed in.
+    """
+    precision = "high" if case.tf32 else case.matmul_precision
+    if case.dtype != "float32" or precision == "highest":
+        return case.dtype
+    if precision == "medium" and case.device == "cpu":
+        # A CPU with units for bfloat16 uses them and gives float32 results: no ceiling is of such products.
+        return None
+    return "tf32"
 
 
 def _gather_rate(ceilings: Ceilings, row_bytes: float, working_set_bytes: int) -> float:
@@ -92,8 +100,8 @@ def _gather_rate(ceilings: Ceilings, row_bytes: float, working_set_bytes: int) -
     return gather_roof(ceilings, width, working_set_bytes) * line_bytes(width) / max(width, narrowest)
 
 
-def _computing_s(work: StageWork, ceilings: Ceilings, dtype: str) -> float:
-    if not work.flops or dtype not in ceilings.gemm:
+def _computing_s(work: StageWork, ceilings: Ceilings, dtype: str | None) -> float:
+    if not work.flops or dtype is None or dtype not in ceilings.gemm:
         return 0.0
     peak = gemm_roof(ceilings, dtype)
     return work.flops / peak if peak else 0.0

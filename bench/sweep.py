@@ -299,8 +299,8 @@ def _kind_of(reason: str) -> str:
         return "invariant"
     if "DivergedError" in reason:
         return "diverged"
-    if "ExecutionError" in reason:
+    # A capture reports whatever ended it; one that ran out of memory could be captured with more of it.
+    no_memory = "out of memory" in reason.lower()
+    if "ExecutionError" in reason and not no_memory:
         return "not_compiled"
-    if any(words in reason for words in NO_MEMORY) or "out of memory" in reason.lower():
-        return "out_of_memory"
-    return "error"
+    return "out_of_memory" if no_memory or any(words in reason for words in NO_MEMORY) else "error"

@@ -19,21 +19,31 @@ SETTLED_FAULTS = 20
 """Page faults of a profiled step that has settled: the profiler's own records take a few pages."""
 SHORT_S = 0.5
 """After recorded steps as short as this, another pass is next to free: the first one runs the profiler's code cold."""
+BEFORE = "before_step"
+"""Annotation of what `before` does; it lies outside the annotation of the step."""
 
 
 def capture(
-    step: Callable[[], object], path: Path, *, steps: int = 3, warmup: int = 1, device: str = "cpu", wait: int = 1
+    step: Callable[[], object],
+    path: Path,
+    *,
+    steps: int = 3,
+    warmup: int = 1,
+    device: str = "cpu",
+    wait: int = 1,
+    before: Callable[[], object] | None = None,
 ) -> None:
     """Run wait + warmup + steps calls of `step` and write the Chrome trace of the last `steps` to `path`.
 
     `path` ends in .json or .json.gz and is written whole or not at all. On 'cuda' kernels are recorded too. Shapes
     are recorded, stacks are not. On a CPU the pass is taken again until it has settled, and the last one is written:
     what the profiler keeps lies in the heap where the step's temporaries were, and makes it grow by memory that is
-    slow when first touched, which no timed step does. ValueError for another suffix or steps < 1.
+    slow when first touched, which no timed step does. `before` is called before each step and is done when that
+    begins: recorded, but as no part of a step. ValueError for another suffix or steps < 1.
     """
     if steps < 1 or not path.name.endswith((".json", ".json.gz")):
         raise ValueError(f"capture needs steps >= 1 and a .json or .json.gz path, got steps={steps}, {path}")
-    taking = _Pass(step, device, steps, wait, warmup)
+    taking = _Pass(step, device, steps, wait, warmup, before)
     began = time.perf_counter()
     for number in range(1, MOST_PASSES + 1 if device == "cpu" else 2):
         found = taking.take()
@@ -53,9 +63,17 @@ class _Taken(NamedTuple):
 class _Pass:
     """One run of the step under the profiler's schedule."""
 
-    def __init__(self, step: Callable[[], object], device: str, steps: int, wait: int, warmup: int) -> None:
+    def __init__(
+        self,
+        step: Callable[[], object],
+        device: str,
+        steps: int,
+        wait: int,
+        warmup: int,
+        before: Callable[[], object] | None,
+    ) -> None:
         self._step, self._device, self._steps = step, device, steps
-        self._wait, self._warmup = wait, warmup
+        self._wait, self._warmup, self._before = wait, warmup, before
         self.profiler: Any = None
 
     def take(self) -> _Taken:
@@ -68,23 +86,25 @@ class _Pass:
         on_cuda = self._device.startswith("cuda")
         activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_cuda else [])]
         plan = schedule(wait=self._wait, warmup=self._warmup, active=self._steps, repeat=1)
-        before, faults, seconds = self._wait + self._warmup, 0, 0.0
+        unrecorded, faults, seconds = self._wait + self._warmup, 0, 0.0
         with profile(activities=activities, schedule=plan, record_shapes=True, acc_events=True) as profiler:
-            for number in range(before + self._steps):
+            for number in range(unrecorded + self._steps):
+                if self._before is not None:
+                    self._one(self._before, BEFORE, on_cuda)
                 held, began = _faults(), time.perf_counter()
-                self._one(on_cuda)
+                self._one(self._step, "step", on_cuda)
                 took, came = time.perf_counter() - began, _faults() - held
-                if number >= before:
+                if number >= unrecorded:
                     faults, seconds = faults + came, seconds + took
                 profiler.step()
         self.profiler = profiler
         return _Taken(faults, seconds)
 
-    def _one(self, on_cuda: bool) -> None:
+    def _one(self, call: Callable[[], object], name: str, on_cuda: bool) -> None:
         import torch
 
-        with torch.profiler.record_function("step"):
-            self._step()
+        with torch.profiler.record_function(name):
+            call()
             if on_cuda:
                 torch.cuda.synchronize(self._device)
 

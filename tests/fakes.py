@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from bench.running.clocks import Repeat, Step
@@ -42,14 +43,14 @@ class FakeClock:
 
 
 class FakeEvent:
-    """A CUDA event that reads the fake device's clock."""
+    """A CUDA event: reached when the work queued before it is done, at once on an idle device."""
 
     def __init__(self, device: FakeCuda) -> None:
         self._device = device
         self.at_ms = -1.0
 
     def record(self) -> None:
-        self.at_ms = self._device.queued_ms
+        self.at_ms = self._device.idle_from_ms()
 
     def elapsed_time(self, end: FakeEvent) -> float:
         if end.at_ms > self._device.finished_ms:
@@ -58,11 +59,19 @@ class FakeEvent:
 
 
 class FakeCuda:
-    """Work is queued by `launch` and done only at `synchronize`, as on a device."""
+    """Work is queued by `launch`, begins no sooner than the host queues it, and is known done only at `synchronize`.
 
-    def __init__(self) -> None:
+    `now_ms` is the host's clock, on which the device's runs too.
+    """
+
+    def __init__(self, now_ms: Callable[[], float] = lambda: time.perf_counter() * 1e3) -> None:
+        self._now_ms = now_ms
         self.queued_ms = self.finished_ms = 0.0
         self.synchronized = 0
+
+    def idle_from_ms(self) -> float:
+        """When the device has done what is queued."""
+        return max(self.queued_ms, self._now_ms())
 
     def Event(self, enable_timing: bool) -> FakeEvent:
         if not enable_timing:
@@ -70,8 +79,8 @@ class FakeCuda:
         return FakeEvent(self)
 
     def launch(self, cost_ms: float) -> None:
-        self.queued_ms += cost_ms
+        self.queued_ms = self.idle_from_ms() + cost_ms
 
     def synchronize(self) -> None:
         self.synchronized += 1
-        self.finished_ms = self.queued_ms
+        self.finished_ms = self.idle_from_ms()

@@ -23,7 +23,7 @@ from bench.records import (
     StageTime,
     TraceSummary,
 )
-from profiles.machine import Cache, Ceiling, Ceilings, Cpu, Fingerprint, Machine, Software
+from profiles.machine import Cache, Ceiling, Ceilings, Cpu, Fingerprint, Gpu, Machine, Software
 from workloads.models.dlrm import count_work
 from workloads.spec import ModelSpec, TableSpec
 from workloads.work import TableTouch, Work
@@ -93,6 +93,13 @@ def machine(**changes: object) -> Machine:
         ceilings={"cpu": ceilings()},
     )
     return msgspec.structs.replace(made, **changes)
+
+
+def gpu(index: int, name: str) -> Gpu:
+    """A GPU to give to `machine`."""
+    return Gpu(
+        index=index, name=name, sm_count=1, memory_bytes=2**30, l2_bytes=MIB, compute_capability="9.0", pci=f"0:{index}"
+    )
 
 
 def model(rows: int, dim: int, *, tables: int = 8, pooling: int = 40, name: str = "paper") -> ModelSpec:

@@ -66,7 +66,7 @@ def run_lines(run: Path, records: Sequence[Record]) -> Iterator[str]:
         if found := reasons(records, status):
             yield f"\n{status}:\n"
             yield from found
-    yield "\n| case | step us | device us | compile s | breaks | flags |\n| --- | ---: | ---: | ---: | ---: | --- |"
+    yield "\n| case | step us | events us | compile s | breaks | flags |\n| --- | ---: | ---: | ---: | ---: | --- |"
     yield from measured(records)
 
 

@@ -117,7 +117,11 @@ def _lens(record: Record, machine: Machine) -> Lens:
 
 def _roofs(record: Record, machine: Machine) -> Roofs | None:
     ceilings = roofs.ceilings_of(record, machine)
-    return roofs_of(ceilings, f"{record.case.device} of this machine") if ceilings else None
+    if ceilings is None:
+        return None
+    # A case of another dtype has float32 products too, in the precision that it asks of those.
+    float32 = roofs.product_dtype(msgspec.structs.replace(record.case, dtype="float32"))
+    return roofs_of(ceilings, f"{record.case.device} of this machine", float32)
 
 
 def profile_of(
@@ -268,10 +272,8 @@ def _giga(value: float | None) -> str:
 
 def page_of(looked: Looked, record: Record, machine: Machine, provenance: str) -> PageModel:
     """The page of a case's trace."""
-    on_gpu = record.case.device.startswith("cuda") and machine.gpus
-    device = machine.gpus[0].name if on_gpu else machine.cpu.name
     timed_s = metrics.step_s(record)
-    told = [device]
+    told = [(machine.gpu(record.case.device) or machine.cpu).name]
     if record.trace and timed_s:
         told.append(f"timed step {seconds(timed_s)}, profiled {record.trace.overhead_ratio:.2f} times as long")
     if record.work and timed_s:

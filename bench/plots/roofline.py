@@ -103,8 +103,7 @@ def _points(ax: Axes, found: Sequence[Point]) -> list[object]:
 
 def _roofs(ax: Axes, found: Sequence[Point], chosen: Sequence[Record], ceilings: Ceilings) -> list[object]:
     low, high = min(p.intensity for p in found) / 2, max(p.intensity for p in found) * 3
-    dtypes = [d for d in dict.fromkeys(r.case.dtype for r in chosen) if d in ceilings.gemm]
-    peaks = {d: ceilings.gemm[d].flops_per_s or 0.0 for d in dtypes}
+    peaks = product_peaks(chosen, ceilings)
     top = max(peaks.values(), default=max(p.flops_per_s for p in found) * 2)
     handles: list[object] = []
     for name, speed, dashes in _memory_roofs(chosen, ceilings):
@@ -115,6 +114,12 @@ def _roofs(ax: Axes, found: Sequence[Point], chosen: Sequence[Record], ceilings:
     ax.set_xlim(low, high)
     ax.set_ylim(min(p.flops_per_s for p in found) / 2, top * 2)
     return handles
+
+
+def product_peaks(chosen: Sequence[Record], ceilings: Ceilings) -> dict[str, float]:
+    """FLOP/s of the measured matrix products that the cases are held to, by the ceiling's name."""
+    names = filter(None, dict.fromkeys(roofs.product_dtype(r.case) for r in chosen))
+    return {name: ceilings.gemm[name].flops_per_s or 0.0 for name in names if name in ceilings.gemm}
 
 
 def _line(ax: Axes, x: list[float], y: list[float], name: str, dashes: Any) -> list[Line2D]:

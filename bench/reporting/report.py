@@ -145,8 +145,8 @@ def _quality(found: Sequence[Record], machine: Machine, apart: Between | None) -
 def _title(manifest: Manifest, records: Sequence[Record], machine: Machine) -> str:
     models = list(dict.fromkeys(case_name(r.case) for r in records)) or [manifest.name]
     shown = words(models) if len(models) <= 3 else f"{len(models)} models"
-    on_gpu = any(r.case.device.startswith("cuda") for r in records) and machine.gpus
-    return f"{shown} on {machine.gpus[0].name if on_gpu else machine.cpu.name}"
+    gpus = dict.fromkeys(gpu.name for r in records if (gpu := machine.gpu(r.case.device)))
+    return f"{shown} on {words(list(gpus)) if gpus else machine.cpu.name}"
 
 
 def _counts(records: Sequence[Record]) -> str:

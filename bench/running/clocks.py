@@ -13,7 +13,8 @@ Step = Callable[[Any], object]
 
 
 class Repeat(msgspec.Struct, frozen=True):
-    """Durations of one repeat: wall time of all steps, device-event time of all steps, single steps (may be empty).
+    """Durations of one repeat: wall time of all steps, time between device events around them, single steps (may be
+    empty).
 
     `started_s` is on the host's monotonic clock.
     """
@@ -54,8 +55,9 @@ class HostClock:
 class CudaClock:
     """A pair of CUDA events around the steps with the host's clock beside it, and one synchronisation per repeat.
 
-    `cuda` is torch.cuda or a stand-in with Event and synchronize. Single steps are not synchronised, so their
-    latency is measured by repeats of one step.
+    `cuda` is torch.cuda or a stand-in with Event and synchronize. The first event is reached at once, on an idle
+    stream, so the time between the two holds the gaps that the host leaves between launches. Single steps are not
+    synchronised, so their latency is measured by repeats of one step.
     """
 
     name = "cuda_event"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,15 +18,16 @@ from typing import Any, NamedTuple
 import msgspec
 
 from bench.records import Case, Check, Costs, InputStats, Measurement, Settings
-from bench.running.case_inputs import UNKNOWN_LLC_BYTES, input_stats, measured_as_long, num_batches
+from bench.running.case_inputs import input_stats, measured_as_long, num_batches
 from bench.running.clocks import Clock, CudaClock, HostClock, Step
+from bench.running.flush import flush_of
 from bench.running.forkserver import Emit
 from bench.running.measuring import measure
 from bench.running.own_code import load_function
 from bench.running.reading_back import not_in_force, read_settings, setting_flags
 from bench.running.request import Request, Result
 from bench.running.settings import apply_settings, gc_off
-from bench.running.tracing import trace_case
+from bench.running.tracing import trace_case, trace_flags
 from workloads import executions
 from workloads.describe import DTYPE_BYTES
 from workloads.executions import Graphs, Ready
@@ -34,6 +35,7 @@ from workloads.options import INDEX_DTYPES
 from workloads.work import Work, with_index_bytes
 
 MIN_LAUNCHES_PER_REPEAT = 20
+"""A step is one launch at least, so that of short steps a repeat on a GPU has as many."""
 PROBED_ROWS = 1000
 SETTLING_CALLS = 32
 """Calls on further inputs before timing, so that what another shape compiles is not timed."""
@@ -121,8 +123,9 @@ def _run_model_in(scratch: Path, request: Request, emit: Emit) -> Result:
         settings = require_settings(case, read_settings(case, training, bundle, given.inputs, output))
         with watch.part("trace"):
             trace = trace_case(prepared.ready, given.inputs, request, measurement)
+    flags = (*setting_flags(case, settings), *trace_flags(trace, measurement.times_s))
     return Result(
-        measurement=with_flags(with_preparation(measurement, prepared, graphs), setting_flags(case, settings)),
+        measurement=with_flags(with_preparation(measurement, prepared, graphs), flags),
         settings=settings,
         costs=watch.costs(),
         work=given.work,
@@ -297,6 +300,7 @@ def _run_code(request: Request, emit: Emit) -> Result:
         with watch.part("trace"):
             ready = Ready(step=lambda _: step(), annotated=SimpleNamespace())
             trace = trace_case(ready, [None], request, measurement)
+    measurement = with_flags(measurement, trace_flags(trace, measurement.times_s))
     return Result(measurement=measurement, settings=settings, costs=watch.costs(), work=work, trace=trace)
 
 
@@ -304,12 +308,12 @@ def _measure(step: Step, inputs: Sequence[Any], request: Request, emit: Emit) ->
     case = request.case
     on_cuda = case.device.startswith("cuda")
     clock: Clock = HostClock()
+    between = flush_of(request)
     if on_cuda:
         import torch
 
         clock = CudaClock(torch.cuda)
         torch.cuda.reset_peak_memory_stats()
-    between = _flush(request.llc_bytes, case.device) if case.cache_mode == "cold" else None
     emit("measuring", {"pid": os.getpid()})
     measurement = measure(
         step,
@@ -322,15 +326,7 @@ def _measure(step: Step, inputs: Sequence[Any], request: Request, emit: Emit) ->
     )
     emit("measured", {})
     if on_cuda:
-        peak = torch.cuda.max_memory_allocated()
+        # The flush's buffer is there all the while, and ours.
+        peak = torch.cuda.max_memory_allocated() - (between.held_bytes if between else 0)
         measurement = msgspec.structs.replace(measurement, device_peak_bytes=peak)
     return measurement
-
-
-def _flush(llc_bytes: int, device: str) -> Callable[[], None]:
-    """Streams a buffer of two last-level caches, allocated once."""
-    import torch
-
-    size = 2 * (llc_bytes or UNKNOWN_LLC_BYTES)
-    buffer = torch.ones(size // 4, device=device)
-    return lambda: (buffer.add_(1.0), None)[1]

@@ -19,10 +19,11 @@ from bench.stats import has_outliers, is_bimodal
 MAX_STEP_TIMES = 4_000
 """Single steps kept, evenly spread over the run: enough for a p99, and a record stays below 50 kB."""
 MAX_STEPS_PER_REPEAT = 20_000
+LONG_REPEAT_S = 0.05
+"""No repeat is made longer than this for the sake of its number of steps: long steps launch many kernels each."""
 FAULTS_PER_STEP_LIMIT = 1.0
 FAULTS_BY_OURSELVES = 100
 """Timing itself keeps lists of time stamps: up to this many faults are not the step's."""
-HOST_BOUND_RATIO = 1.2
 
 
 class Usage(msgspec.Struct, frozen=True):
@@ -54,9 +55,10 @@ def measure(
 ) -> Measurement:
     """Time `step` on rotated `inputs`.
 
-    min_steps: fewest steps of a repeat (20 launches on a GPU). between: called before every single step outside the
-    timed region (cold mode); repeats are then single steps. latency_steps: single steps from an empty queue, taken
-    after the repeats where these do not time their steps one by one (at most as long as half the time budget).
+    min_steps: fewest steps of a repeat where so many take no longer than LONG_REPEAT_S. between: called before every
+    single step outside the timed region (cold mode); repeats are then single steps. latency_steps: single steps from
+    an empty queue, taken after the repeats where these do not time their steps one by one (at most as long as half the
+    time budget).
     Returns raw times and flags; raises what `step` raises.
     """
     feed = cycle(inputs)
@@ -86,8 +88,8 @@ def _warm(step: Step, feed: cycle[Any], clock: Clock, limits: Limits) -> Warmup:
 
 def _steps_per_repeat(warmup_times_s: Sequence[float], limits: Limits, min_steps: int) -> int:
     typical = median(warmup_times_s[-5:])
-    wanted = math.ceil(limits.min_repeat_s / max(typical, 1e-9))
-    return min(max(wanted, min_steps), MAX_STEPS_PER_REPEAT)
+    wanted, most = (math.ceil(s / max(typical, 1e-9)) for s in (limits.min_repeat_s, LONG_REPEAT_S))
+    return min(max(wanted, min(min_steps, most)), MAX_STEPS_PER_REPEAT)
 
 
 def _repeat(
@@ -136,7 +138,7 @@ def _summary(
         system_s=after.system_s - before.system_s,
         involuntary_switches=after.involuntary_switches - before.involuntary_switches,
         peak_rss_bytes=after.peak_rss_bytes,
-        flags=_flags(warmup, times, events, reason, (faults - FAULTS_BY_OURSELVES) / (count * len(repeats))),
+        flags=_flags(warmup, times, reason, (faults - FAULTS_BY_OURSELVES) / (count * len(repeats))),
     )
 
 
@@ -146,15 +148,12 @@ def spread_evenly(times_s: Sequence[float], most: int) -> tuple[float, ...]:
     return tuple(round(t, 9) for t in times_s[::stride])
 
 
-def _flags(
-    warmup: Warmup, times: tuple[float, ...], events: tuple[float, ...], reason: str, faults_per_step: float
-) -> tuple[str, ...]:
+def _flags(warmup: Warmup, times: tuple[float, ...], reason: str, faults_per_step: float) -> tuple[str, ...]:
     found = {
         "not_steady": not warmup.steady,
         "imprecise": reason != "precision",
         "page_faults": faults_per_step > FAULTS_PER_STEP_LIMIT,
         "bimodal": is_bimodal(times),
         "outliers": has_outliers(times),
-        "host_bound": bool(events) and median(times) / max(median(events), 1e-12) > HOST_BOUND_RATIO,
     }
     return tuple(name for name, yes in found.items() if yes)

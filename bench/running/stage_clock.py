@@ -59,18 +59,38 @@ class _Span:
             clock.inner_s[-1] += took
 
 
-def clocked(step: Callable[[], object], annotate: Callable[[StageClock | None], None], timed_s: float) -> Clocked:
-    """Run `step` with a clock in its stages (`annotate` puts one in, and None takes it out) for about CLOCKED_S."""
-    clock, count = StageClock(), min(max(round(CLOCKED_S / timed_s), FEWEST), MOST)
+def clocked(
+    step: Callable[[], object],
+    annotate: Callable[[StageClock | None], None],
+    timed_s: float,
+    before: Callable[[], object] | None = None,
+) -> Clocked:
+    """Run `step` with a clock in its stages (`annotate` puts one in, and None takes it out) for about CLOCKED_S.
+
+    before: called before each step; its time is no part of the step, but of CLOCKED_S.
+    """
+    clock, prepare = StageClock(), before or _nothing
     annotate(clock)
+    before_s = _took(prepare, clock)
     step()
+    count = min(max(round(CLOCKED_S / (timed_s + before_s)), FEWEST), MOST)
     clock.spent_s.clear()
-    began = clock.now()
+    whole_s = 0.0
     for _ in range(count):
-        step()
-    whole_s = clock.now() - began
+        prepare()
+        whole_s += _took(step, clock)
     annotate(None)
     return Clocked(step_s=whole_s / count, stages={name: s / count for name, s in clock.spent_s.items()})
+
+
+def _nothing() -> None:
+    pass
+
+
+def _took(call: Callable[[], object], clock: StageClock) -> float:
+    began = clock.now()
+    call()
+    return clock.now() - began
 
 
 def joined(found: Clocked, profiled: Mapping[str, tuple[float, float]]) -> tuple[dict[str, tuple[float, float]], float]:

@@ -6,9 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import cycle
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bench.records import Measurement, StageTime, TraceSummary
+from bench.running.flush import flush_of
 from bench.running.request import Request
 from bench.running.stage_clock import StageClock, clocked, joined
 from workloads.executions import Ready
@@ -17,9 +19,12 @@ from workloads.work import STAGES
 if TYPE_CHECKING:
     from profiles.trace.stages import StageTimes
 
+HOST_BOUND_RATIO = 1.2
+"""A timed step that lasts more than this many times as long as the device works in it waits for the host."""
+
 
 def trace_case(ready: Ready, inputs: Sequence[Any], request: Request, measurement: Measurement) -> TraceSummary | None:
-    """A bounded profiler pass of its own, on inputs the timed steps used too."""
+    """A bounded profiler pass of its own, on inputs the timed steps used too; a cold case is cold here too."""
     if request.trace_path is None or not request.limits.trace:
         return None
     from profiles.capture import capture
@@ -29,15 +34,16 @@ def trace_case(ready: Ready, inputs: Sequence[Any], request: Request, measuremen
     from workloads.steps import TABLE_UPDATE
 
     path, steps = Path(request.trace_path), request.limits.trace_steps
-    feed = cycle(inputs)
+    feed, flush = cycle(inputs), flush_of(request)
     set_tracing(ready.annotated, True)
-    capture(lambda: ready.step(next(feed)), path, steps=steps, device=request.case.device)
+    capture(lambda: ready.step(next(feed)), path, steps=steps, device=request.case.device, before=flush)
     set_tracing(ready.annotated, False)
     found = stage_times(read_trace(path), (*STAGES, TABLE_UPDATE, *ready.stages), steps)
     timed_s = sorted(measurement.times_s)[len(measurement.times_s) // 2]
     seen = None
     if request.case.device == "cpu":
-        seen = _on_clock(lambda: ready.step(next(feed)), partial(annotate_with, ready.annotated), timed_s, found)
+        annotate = partial(annotate_with, ready.annotated)
+        seen = _on_clock(lambda: ready.step(next(feed)), annotate, timed_s, found, flush)
     return _summary(path, found, seen or _profiled(found, timed_s), timed_s)
 
 
@@ -57,10 +63,14 @@ def _profiled(found: StageTimes, timed_s: float) -> _Seen:
 
 
 def _on_clock(
-    step: Callable[[], object], annotate: Callable[[StageClock | None], None], timed_s: float, found: StageTimes
+    step: Callable[[], object],
+    annotate: Callable[[StageClock | None], None],
+    timed_s: float,
+    found: StageTimes,
+    before: Callable[[], object] | None,
 ) -> _Seen | None:
     """By the host's clock; None for a step that names no stages to it."""
-    on_clock = clocked(step, annotate, timed_s)
+    on_clock = clocked(step, annotate, timed_s, before)
     if not on_clock.stages:
         return None
     parts, backward_ratio = joined(on_clock, found.stages)
@@ -84,7 +94,19 @@ def _summary(path: Path, found: StageTimes, seen: _Seen, timed_s: float) -> Trac
         clock="device" if found.on_device else "host",
         clocked_step_s=seen.clocked_step_s,
         backward_ratio=seen.backward_ratio,
+        device_busy_s=found.busy_s,
     )
+
+
+def trace_flags(trace: TraceSummary | None, times_s: Sequence[float]) -> tuple[str, ...]:
+    """host_bound where the timed step is far longer than the device works in a step; none where no trace tells.
+
+    GPU work lasts as long under the profiler as without, while the host is slower under it: so the device's time is
+    taken from the profiled pass and the whole from the timed one.
+    """
+    if trace is None or not trace.device_busy_s:
+        return ()
+    return ("host_bound",) if median(times_s) / trace.device_busy_s > HOST_BOUND_RATIO else ()
 
 
 def _with_update(stages: Mapping[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:

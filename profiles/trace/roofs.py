@@ -58,14 +58,22 @@ class _Measured(msgspec.Struct, frozen=True):
     fingerprint: str = ""
 
 
-def roofs_of(ceilings: Ceilings, name: str) -> Roofs:
-    """Measured ceilings of one device. The faster of the ways to read memory is the roof."""
+def roofs_of(ceilings: Ceilings, name: str, float32: str | None = "float32") -> Roofs:
+    """Measured ceilings of one device. The faster of the ways to read memory is the roof.
+
+    float32: the ceiling that float32 products are held to, None where none is known. A trace does not say in what
+    precision they were computed.
+    """
     reads = [ceilings.stream_read.bytes_per_s or 0.0, ceilings.stream_triad.bytes_per_s or 0.0]
+    flops_per_s = {dtype: c.flops_per_s for dtype, c in ceilings.gemm.items() if c.flops_per_s}
+    exact = flops_per_s.pop("float32", None)
+    peak = exact if float32 == "float32" else flops_per_s.get(float32 or "")
+    told = "" if float32 == "float32" else f"; float32 products: {float32 or 'no ceiling'}"
     return Roofs(
         name=name,
         bytes_per_s=max(reads),
-        flops_per_s={dtype: c.flops_per_s for dtype, c in ceilings.gemm.items() if c.flops_per_s},
-        source=f"measured {ceilings.measured_at}",
+        flops_per_s=({"float32": peak} if peak else {}) | flops_per_s,
+        source=f"measured {ceilings.measured_at}{told}",
         ceilings=ceilings,
     )
 

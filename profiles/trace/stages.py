@@ -7,6 +7,7 @@ backward node carries the number of the forward op it differentiates, and that o
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from profiles.trace.columns import GPU_CATEGORIES, NONE, Category, Int64, Trace
 from profiles.trace.links import forward_rows, launch_rows
 from profiles.trace.nesting import Nesting
+from profiles.trace.spans import union
 
 STEP = "step"
 BACKWARD = "backward"
@@ -27,7 +29,7 @@ class StageTimes(msgspec.Struct, frozen=True, kw_only=True):
     'backward' holds what of the backward pass belongs to no stage: the engine's own time and nodes without a
     forward op. On a CUDA trace times are those of GPU kernels and `coverage_frac` is the share of all GPU time that
     has a stage; on a CPU trace it is the share of the steps' wall time. `step_s` is wall time always; `on_device` says
-    which of the two it was.
+    which of the two it was. `busy_s` is how long the GPU worked, streams at the same time once; None on a CPU trace.
     """
 
     stages: dict[str, tuple[float, float]]
@@ -35,6 +37,7 @@ class StageTimes(msgspec.Struct, frozen=True, kw_only=True):
     coverage_frac: float
     steps: int
     on_device: bool = False
+    busy_s: float | None = None
 
 
 class _Homes:
@@ -123,15 +126,24 @@ def stage_times(trace: Trace, stages: Sequence[str], steps: int | None = None) -
     homes = _Homes(trace, stages)
     step_ns = int(trace.dur_ns[taken].sum())
     gpu = trace.rows(*GPU_CATEGORIES)
-    spent, whole_ns = _gpu_times(trace, gpu, homes, taken) if len(gpu) else (_cpu_times(trace, homes, taken), step_ns)
-    seconds = {name: (float(f), float(b)) for name, (f, b) in zip(homes.names, spent / len(taken) * 1e-9, strict=True)}
+    spent = _gpu_times(trace, gpu, homes, taken) if len(gpu) else _Spent(_cpu_times(trace, homes, taken), step_ns)
+    means = spent.stages_ns / len(taken) * 1e-9
     return StageTimes(
-        stages=seconds,
+        stages={name: (float(f), float(b)) for name, (f, b) in zip(homes.names, means, strict=True)},
         step_s=step_ns * 1e-9 / len(taken),
-        coverage_frac=float(spent.sum()) / whole_ns if whole_ns else 0.0,
+        coverage_frac=float(spent.stages_ns.sum()) / spent.whole_ns if spent.whole_ns else 0.0,
         steps=len(taken),
         on_device=len(gpu) > 0,
+        busy_s=None if spent.busy_ns is None else spent.busy_ns * 1e-9 / len(taken),
     )
+
+
+class _Spent(NamedTuple):
+    """Over all steps: time by stage and direction (stages, 2), what that is part of, and the union of GPU work."""
+
+    stages_ns: NDArray[np.float64]
+    whole_ns: int
+    busy_ns: int | None = None
 
 
 def _inside(trace: Trace, steps: Int64, at_ns: Int64) -> NDArray[np.bool_]:
@@ -157,8 +169,8 @@ def _cpu_times(trace: Trace, homes: _Homes, steps: Int64) -> NDArray[np.float64]
     return total
 
 
-def _gpu_times(trace: Trace, gpu: Int64, homes: _Homes, steps: Int64) -> tuple[NDArray[np.float64], int]:
-    """(time of GPU work by the stage that launched it, all GPU time launched inside the steps), in ns."""
+def _gpu_times(trace: Trace, gpu: Int64, homes: _Homes, steps: Int64) -> _Spent:
+    """GPU work launched inside the steps, by the stage that launched it."""
     launches = launch_rows(trace, gpu)
     launched = launches != NONE
     inside = _inside(trace, steps, trace.ts_ns[np.where(launched, launches, gpu)])
@@ -166,4 +178,5 @@ def _gpu_times(trace: Trace, gpu: Int64, homes: _Homes, steps: Int64) -> tuple[N
     found = np.full(len(gpu), NONE, np.int64)
     launched = launches != NONE
     found[launched] = homes.at(trace.lane[launches[launched]], trace.ts_ns[launches[launched]])
-    return _sums(found, trace.dur_ns[gpu], homes.names), int(trace.dur_ns[gpu].sum())
+    busy_ns = union(trace.ts_ns[gpu], trace.end_ns[gpu]).length
+    return _Spent(_sums(found, trace.dur_ns[gpu], homes.names), int(trace.dur_ns[gpu].sum()), busy_ns)

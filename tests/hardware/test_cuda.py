@@ -15,6 +15,7 @@ torch = pytest.importorskip("torch")
 
 from bench.records import Limits  # noqa: E402
 from bench.running.clocks import CudaClock  # noqa: E402
+from bench.running.environment import environment_of  # noqa: E402
 from bench.running.measuring import measure  # noqa: E402
 from bench.running.pool import Ending, Pool  # noqa: E402
 from bench.running.request import Request, Result  # noqa: E402
@@ -168,7 +169,8 @@ def run(pool: Pool, tmp_path: Path, **settings: Any) -> tuple[Ending, Result | N
     trace = str(tmp_path / f"{case.key()}.pt.trace.json.gz")
     request = Request(case=case, limits=limits, llc_bytes=60 << 20, trace_path=trace)
     events: dict[str, Any] = {"phase": {"phase": "start"}}
-    ending = pool.server({}).run(
+    # A case whose allocator is not the worker's own is refused as not measured.
+    ending = pool.server(environment_of(case)).run(
         "bench.running.harness:run_case", request, lambda k, body: events.update({k: body}), 240
     )
     result = msgspec.convert(events["result"], Result) if "result" in events else None
@@ -204,6 +206,7 @@ def test_a_case_in_a_forked_worker_has_device_times_and_memory(phase: str, tmp_p
     assert (stages["embedding"].backward_s > 0) == (phase == "train_step")
     device_s = sum(s.forward_s + s.backward_s for s in stages.values())
     assert device_s <= 1.2 * median(found.event_times_s)
+    assert 0 < (trace.device_busy_s or 0.0) <= 1.2 * median(found.event_times_s)
 
 
 @pytest.mark.parametrize("mode", ["hot", "cold"])

@@ -11,9 +11,11 @@ import pytest
 from bench.records import Case, InputStats, Limits
 from bench.running import case_inputs, harness, own_code
 from bench.running.case_inputs import num_batches, residency
+from bench.running.flush import Flush
 from bench.running.request import Request, Result
 from bench.sweep_spec import make_case
 from profiles.allocator import allocator_in_force
+from tests.fakes import FakeCuda
 from workloads.batch import make_batch, touch
 from workloads.spec import with_axis
 
@@ -106,6 +108,54 @@ def test_an_update_of_its_own_is_added_to_the_embeddings_backward() -> None:
 def test_cold_mode_times_single_steps() -> None:
     result, _ = run(request(cache_mode="cold"))
     assert result.measurement.steps_per_repeat == 1
+
+
+def test_a_cold_case_is_traced_cold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from profiles import capture as capturing
+
+    given: list[Any] = []
+    capture = capturing.capture
+    monkeypatch.setattr(capturing, "capture", lambda *a, **more: (given.append(more["before"]), capture(*a, **more)))
+    for mode in ("cold", "rotated"):
+        asked = msgspec.structs.replace(
+            request(cache_mode=mode, batch_size=64),
+            limits=msgspec.structs.replace(LIMITS, trace=True),
+            trace_path=str(tmp_path / f"{mode}.pt.trace.json.gz"),
+        )
+        assert run(asked)[0].trace is not None
+    cold, rotated = given
+    assert isinstance(cold, Flush)
+    assert rotated is None
+
+
+@pytest.mark.parametrize(("held_bytes", "peak"), [(40, 60), (None, 100)])
+def test_the_peak_of_device_memory_is_without_the_buffer_of_the_flush(
+    held_bytes: int | None, peak: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    class Held:
+        """A flush that holds memory from the moment it is made."""
+
+        def __init__(self) -> None:
+            order.append("buffer")
+            self.held_bytes = held_bytes
+
+        def __call__(self) -> None:
+            return None
+
+    order: list[str] = []
+    cuda = FakeCuda()
+    monkeypatch.setattr(harness, "flush_of", lambda _: None if held_bytes is None else Held())
+    monkeypatch.setattr(torch.cuda, "Event", cuda.Event)
+    monkeypatch.setattr(torch.cuda, "synchronize", cuda.synchronize)
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda: order.append("reset"))
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 100)
+    asked = request()
+    asked = msgspec.structs.replace(asked, case=msgspec.structs.replace(asked.case, device="cuda"))
+    found = harness._measure(lambda _: cuda.launch(0.1), [None], asked, lambda *_: None)
+    assert found.device_peak_bytes == peak
+    assert order == (["reset"] if held_bytes is None else ["buffer", "reset"])
 
 
 def test_threads_are_as_asked() -> None:

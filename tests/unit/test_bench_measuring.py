@@ -24,7 +24,16 @@ def test_a_repeat_groups_steps_until_it_lasts_long_enough() -> None:
 
 
 def test_a_gpu_repeat_has_at_least_twenty_launches() -> None:
-    assert measure(nothing, [0], FakeClock(0.1), Limits(), min_steps=20).steps_per_repeat == 20
+    short = Limits(min_repeat_s=0.005)
+    assert measure(nothing, [0], FakeClock(0.0011), short).steps_per_repeat == 5
+    assert measure(nothing, [0], FakeClock(0.0011), short, min_steps=20).steps_per_repeat == 20
+
+
+@pytest.mark.parametrize(("step_s", "steps"), [(0.009, 6), (0.1, 1)])
+def test_long_steps_are_not_multiplied_for_their_number(step_s: float, steps: int) -> None:
+    found = measure(nothing, [0], FakeClock(step_s), Limits(), min_steps=20)
+    assert found.steps_per_repeat == steps
+    assert (found.stopped_by, len(found.times_s)) == ("precision", 15)
 
 
 def test_inputs_are_rotated_through_warmup_and_repeats() -> None:
@@ -103,23 +112,24 @@ def test_the_host_clock_times_every_step() -> None:
 
 
 def test_the_cuda_clock_waits_for_the_device_and_reads_its_events() -> None:
-    cuda = FakeCuda()
+    cuda = FakeCuda(now_ms=lambda: 0.0)
     repeat = CudaClock(cuda).repeat(cuda.launch, [3.0, 4.0])
     assert repeat.event_s == pytest.approx(0.007)
     assert cuda.synchronized == 2
     assert repeat.step_times_s == ()
 
 
-def test_a_host_much_slower_than_the_device_is_flagged() -> None:
-    cuda = FakeCuda()
+def test_the_time_between_events_holds_the_gaps_of_the_host() -> None:
+    host_ms = [0.0]
+    cuda = FakeCuda(now_ms=lambda: host_ms[0])
 
     def step(cost_ms: float) -> None:
         cuda.launch(cost_ms)
-        time.sleep(0.001)
+        host_ms[0] += 1.0
 
-    found = measure(step, [0.1], CudaClock(cuda), Limits(budget_s=0.2, min_repeat_s=0.005))
-    assert "host_bound" in found.flags
-    assert found.event_times_s[0] == pytest.approx(0.0001)
+    assert CudaClock(cuda).repeat(step, [0.1, 0.1]).event_s == pytest.approx(0.002)
+    host_ms[0] = 100.0
+    assert CudaClock(cuda).repeat(step, [3.0, 3.0]).event_s == pytest.approx(0.006)
 
 
 def test_steps_that_fault_memory_in_again_and_again_are_flagged() -> None:

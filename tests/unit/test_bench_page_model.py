@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
+from bench.inspection import profiling
 from bench.inspection.lanes import NO_DELAY, Lane, Timeline
 from bench.inspection.modelling import Lens, analyse
 from bench.inspection.page import PageModel, render_page
@@ -18,6 +20,8 @@ from profiles.trace.components import components
 from profiles.trace.gpu import gpu_work
 from profiles.trace.roofs import Roofs
 from profiles.trace.rules import load_rules
+from profiles.trace.stepparts import StepParts
+from tests import sample_records
 from tests.traces import call, event, mark, trace_of, work
 
 ROOFS = Roofs(name="made up", bytes_per_s=1e12, flops_per_s={"float32": 1e13})
@@ -192,3 +196,14 @@ def test_very_large_traces_are_thinned_and_say_so() -> None:
     assert found is not None
     assert found.num_events <= 50
     assert "calls on threads shorter than" in found.left_out
+
+
+def test_the_page_of_a_case_names_the_device_it_ran_on() -> None:
+    trace, record = gpu_trace(), sample_records.records()[0]
+    inspection = analyse(trace, "all", Lens(rules=load_rules())).inspection
+    steps = StepParts(steps=1, step_ns=50_000, parts=())
+    looked = profiling.Looked(inspection=inspection, parts=parts_of(trace), steps=steps)
+    machine = sample_records.machine(gpus=(sample_records.gpu(0, "H100"), sample_records.gpu(1, "A100")))
+    for device, name in {"cuda": "H100", "cuda:1": "A100", "cpu": "AMD EPYC 7B13"}.items():
+        ran = msgspec.structs.replace(record, case=msgspec.structs.replace(record.case, device=device))
+        assert profiling.page_of(looked, ran, machine, "here").subtitle.startswith(f"{name} · ")

@@ -51,6 +51,21 @@ def test_title_facts_and_commands() -> None:
     assert found.commands[1][1] == "dlrm-bench sweep --resume 'results/local/a b'"
 
 
+def test_the_title_names_the_gpu_that_cases_ran_on() -> None:
+    machine = sample_records.machine(gpus=(sample_records.gpu(0, "H100"), sample_records.gpu(1, "A100")))
+
+    def title(*devices: str) -> str:
+        chosen = [
+            msgspec.structs.replace(r, case=msgspec.structs.replace(r.case, device=device))
+            for r, device in zip(RECORDS, devices, strict=False)
+        ]
+        return report._title(sample_records.manifest(chosen), chosen, machine)
+
+    assert title("cuda:1", "cuda:1") == "paper on A100"
+    assert title("cpu", "cuda", "cuda:1") == "paper on H100 and A100"
+    assert title("cpu") == "paper on AMD EPYC 7B13"
+
+
 def test_ended_badly_is_told_with_its_reason() -> None:
     skipped, failed = built().ended
     assert "torchrec is not installed" in skipped.reason

@@ -1,10 +1,14 @@
-"""Which gather ceiling an embedding is held to: that of what a cache can hold again, or of the whole tables."""
+"""Which ceilings a case is held to: the gather of what a cache can hold again, products in its own precision."""
 
 import msgspec
 import pytest
 
 from bench import roofs
-from bench.records import Record
+from bench.inspection import profiling
+from bench.plots import roofline
+from bench.records import Case, Record
+from profiles.machine import Ceiling
+from profiles.trace.roofs import roofs_of
 from tests import sample_records
 
 MIB = 2**20
@@ -53,3 +57,63 @@ def test_the_working_set_of_the_gather_roof(changes, expected):
     stage = record.work.stages["embedding"]
     assert roofs.gathered_bytes(record, stage) == (expected or stage.working_set_bytes)
     assert stage.working_set_bytes < TABLE_BYTES
+
+
+PRODUCTS = {"float32": 50e12, "tf32": 400e12, "bfloat16": 800e12}
+CEILINGS = msgspec.structs.replace(
+    sample_records.ceilings("cuda:0"),
+    gemm={n: Ceiling(kernel="mm", source="measured", spread_frac=0.0, flops_per_s=v) for n, v in PRODUCTS.items()},
+)
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"device": "cuda"}, "float32"),
+        ({"device": "cuda", "tf32": True}, "tf32"),
+        ({"device": "cuda:1", "matmul_precision": "high"}, "tf32"),
+        ({"device": "cuda", "matmul_precision": "medium"}, "tf32"),
+        ({"device": "cuda", "matmul_precision": "high", "dtype": "bfloat16"}, "bfloat16"),
+        ({"device": "cpu"}, "float32"),
+        # Not measured on a CPU, so that no product there is held to it.
+        ({"device": "cpu", "matmul_precision": "high"}, "tf32"),
+        ({"device": "cpu", "matmul_precision": "medium"}, None),
+        ({"device": "cpu", "matmul_precision": "medium", "dtype": "bfloat16"}, "bfloat16"),
+    ],
+)
+def test_products_are_held_to_the_precision_they_are_computed_in(settings, expected):
+    assert roofs.product_dtype(Case(**settings)) == expected
+
+
+@pytest.mark.parametrize(
+    ("settings", "peak"),
+    [
+        ({"device": "cuda"}, 50e12),
+        ({"device": "cuda", "tf32": True}, 400e12),
+        ({"device": "cuda", "matmul_precision": "medium"}, 400e12),
+        ({"device": "cpu", "matmul_precision": "medium"}, None),
+    ],
+)
+def test_stages_traces_and_the_picture_have_one_product_ceiling(settings, peak):
+    record = sample_records.record(sample_records.backend_cases()[0])
+    record = msgspec.structs.replace(record, case=msgspec.structs.replace(record.case, **settings))
+    device = "cpu" if settings["device"] == "cpu" else "cuda:0"
+    machine = sample_records.machine(ceilings={device: CEILINGS})
+    assert record.work
+    stage = msgspec.structs.replace(record.work.stages["top_mlp"], bytes_compulsory=0)
+    roof = roofs.stage_roof(record, "top_mlp", stage, CEILINGS)
+    assert roof.seconds == (pytest.approx(stage.flops / peak) if peak else 0.0)
+    assert (roof.bound == "compute") == bool(peak)
+    traced = profiling._roofs(record, machine)
+    assert traced
+    assert traced.flops_per_s.get("float32") == peak
+    assert list(roofline.product_peaks([record], CEILINGS).values()) == ([peak] if peak else [])
+
+
+def test_roofs_of_a_trace_say_which_ceiling_float32_has():
+    assert roofs_of(CEILINGS, "it").flops_per_s == PRODUCTS
+    assert "float32" not in roofs_of(CEILINGS, "it").source
+    assert roofs_of(CEILINGS, "it", "tf32").flops_per_s == PRODUCTS | {"float32": 400e12}
+    assert roofs_of(CEILINGS, "it", "tf32").source.endswith("float32 products: tf32")
+    assert roofs_of(CEILINGS, "it", None).flops_per_s == {"tf32": 400e12, "bfloat16": 800e12}
+    assert roofs_of(CEILINGS, "it", None).source.endswith("no ceiling")

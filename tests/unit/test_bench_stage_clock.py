@@ -73,6 +73,23 @@ def test_the_pass_is_bounded_and_its_first_step_does_not_count(
     assert found.stages == {"embedding": pytest.approx(3.0)}
 
 
+def test_what_comes_before_a_step_is_no_part_of_it_and_shortens_the_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    time, order = Time(), list[str]()
+    monkeypatch.setattr(stage_clock, "StageClock", lambda: StageClock(time.now))
+
+    def step() -> None:
+        order.append("step")
+        time.passes(0.001)
+
+    def flush() -> None:
+        order.append("flush")
+        time.passes(0.019)
+
+    found = clocked(step, lambda _: None, 0.001, flush)
+    assert order == ["flush", "step"] * (1 + 5)
+    assert found.step_s == pytest.approx(0.001)
+
+
 def test_the_clocked_backward_pass_is_divided_as_the_profiled_one() -> None:
     found = Clocked(step_s=10.0, stages={"top_mlp": 2.0, "loss": 0.5, "backward": 6.0})
     profiled = {"top_mlp": (9.0, 6.0), "embedding": (0.0, 4.0), "backward": (0.0, 2.0)}

@@ -90,7 +90,23 @@ def test_gpu_time_is_found_by_correlation():
     assert times.stages["embedding"] == pytest.approx((40e-9, 50e-9))
     assert times.coverage_frac == pytest.approx(0.9)
     assert times.on_device
-    assert not stage_times(trace_of(CPU_STEP), ["embedding"]).on_device
+    assert times.busy_s == pytest.approx(100e-9)
+    on_cpu = stage_times(trace_of(CPU_STEP), ["embedding"])
+    assert (on_cpu.on_device, on_cpu.busy_s) == (False, None)
+
+
+def test_work_of_two_streams_at_once_keeps_the_device_busy_once():
+    events = [
+        mark("step", 0, 10),
+        mark("step", 100, 10),
+        event("cudaLaunchKernel", 1, 1, cat="cuda_runtime", correlation=1),
+        event("cudaLaunchKernel", 101, 1, cat="cuda_runtime", correlation=2),
+        event("cudaLaunchKernel", 103, 1, cat="cuda_runtime", correlation=3),
+        event("gather", 10, 20, cat="kernel", tid="stream 7", correlation=1),
+        event("gather", 110, 20, cat="kernel", tid="stream 7", correlation=2),
+        event("copy", 120, 30, cat="gpu_memcpy", tid="stream 8", correlation=3),
+    ]
+    assert stage_times(trace_of(events), ["embedding"]).busy_s == pytest.approx(30e-9)
 
 
 def test_kernels_of_a_graph_and_of_the_driver_belong_to_what_launched_them():
@@ -199,6 +215,32 @@ def test_capture_in_this_process(tmp_path):
     assert sum(trace.text(row) == "step" for row in trace.rows(Category.ANNOTATION)) == 2
     with pytest.raises(ValueError, match="path"):
         capture(step, tmp_path / "t.txt")
+
+
+def test_what_is_called_before_a_step_lies_outside_it(tmp_path):
+    torch = pytest.importorskip("torch")
+    from profiles.capture import BEFORE, capture
+
+    order, path = [], tmp_path / "t.json"
+
+    def step():
+        order.append("step")
+        torch.ones(4).sum()
+
+    def before():
+        order.append("before")
+        torch.ones(4).mul(2)
+
+    capture(step, path, steps=2, before=before)
+    assert order == ["before", "step"] * (len(order) // 2)
+    trace = read_trace(path)
+    marks = trace.rows(Category.ANNOTATION)
+    spans = {
+        name: [(int(trace.ts_ns[row]), int(trace.end_ns[row])) for row in marks if trace.text(row) == name]
+        for name in (BEFORE, "step")
+    }
+    assert {name: len(found) for name, found in spans.items()} == {BEFORE: 2, "step": 2}
+    assert all(b[1] <= s[0] for b, s in zip(sorted(spans[BEFORE]), sorted(spans["step"]), strict=True))
 
 
 @pytest.mark.parametrize(
