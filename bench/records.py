@@ -36,10 +36,10 @@ WaitPolicy = Literal["default", "passive", "active"]
 class Case(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, weakref=True):
     """One point of a sweep: a model, or a user's own step (`code`, as path.py:function), and how it is run.
 
-    `num_threads` 0 is every CPU the process may use (those of `affinity`, a list such as '0,2-3', where that is not
-    empty); `interop_threads` 0 is torch's own choice. `allocator`, `huge_pages` and `wait_policy` (what OpenMP threads
-    do between parallel regions) need their own environment and so their own fork server. `optimizer` counts only in a
-    train step.
+    `num_threads` 0 is every CPU the process may use, within its quota (those of `affinity`, a list such as '0,2-3',
+    where that is not empty); `interop_threads` 0 is torch's own choice. `allocator`, `huge_pages` and `wait_policy`
+    (what OpenMP threads do between parallel regions) need their own environment and so their own fork server.
+    `optimizer` counts only in a train step.
     """
 
     model: ModelSpec | None = None

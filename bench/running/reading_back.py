@@ -17,6 +17,7 @@ from typing import Any
 from bench.records import Case, Settings
 from bench.running.environment import WAIT_POLICY, cpus_of, in_force
 from profiles.allocator import allocator_in_force
+from profiles.probes.cgroup import read_quota_cpus, threads_within
 
 SPIN_SLEEP_S = 0.05
 SPINNING_FRAC, SLEEPING_FRAC = 0.5, 0.1
@@ -107,7 +108,7 @@ def not_in_force(case: Case, found: Settings) -> list[str]:
         "allocator": (case.allocator, found.allocator),
         "flush_denormal": (case.flush_denormal, found.flush_denormal),
         "matmul_precision": ("high" if case.tf32 else case.matmul_precision, found.matmul_precision),
-        "num_threads": (case.num_threads or len(found.affinity), found.num_threads),
+        "num_threads": (case.num_threads or threads_within(len(found.affinity), read_quota_cpus()), found.num_threads),
         "interop_threads": (case.interop_threads or found.interop_threads, found.interop_threads),
         "affinity": (cpus_of(case.affinity) or found.affinity, found.affinity),
     }

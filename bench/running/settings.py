@@ -15,6 +15,7 @@ from typing import Any
 
 from bench.records import Case
 from bench.running.environment import cpus_of
+from profiles.probes.cgroup import usable_cpus
 
 PR_SET_THP_DISABLE = 41
 
@@ -32,7 +33,7 @@ def apply_settings(case: Case) -> int:
     if case.affinity:
         os.sched_setaffinity(0, cpus_of(case.affinity))
     torch.set_flush_denormal(case.flush_denormal)
-    threads = case.num_threads or len(os.sched_getaffinity(0))
+    threads = case.num_threads or usable_cpus()
     torch.set_num_threads(threads)
     if case.interop_threads:
         torch.set_num_interop_threads(case.interop_threads)

@@ -6,7 +6,6 @@ Runs in a process of its own (bench/running/pool.py). It sends `phase` as it goe
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from bench.records import QualityPoint, RateTry
 from bench.running.forkserver import Emit
 from bench.study.scores import Floats, auc, calibrated, log_loss, prior_log_loss
 from bench.study.spec import Trial
+from profiles.probes.cgroup import usable_cpus
 from workloads.click_log import ClickLog, Stream
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def learn(trial: Trial, emit: Emit) -> Learned:
     """Train with every learning rate, keep the best on validation samples. Raises DivergedError where none is."""
     import torch
 
-    torch.set_num_threads(trial.training.num_threads or len(os.sched_getaffinity(0)))
+    torch.set_num_threads(trial.training.num_threads or usable_cpus())
     training, log = trial.training, ClickLog(trial.log, trial.seed)
     emit("phase", {"phase": "samples"})
     validation = held_out(log, "validation", training.validation_samples)

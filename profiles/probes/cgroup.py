@@ -75,10 +75,14 @@ def read_quota_cpus(root: Path = CGROUP_ROOT, membership: Path = SELF_CGROUP) ->
     return min((q for q in found if q is not None), default=None)
 
 
+def threads_within(visible: int, quota_cpus: float | None) -> int:
+    """How many of `visible` CPUs can run at once within a quota: whole ones, at least 1."""
+    return max(1, visible if quota_cpus is None else min(visible, int(quota_cpus)))
+
+
 def usable_cpus(root: Path = CGROUP_ROOT, membership: Path = SELF_CGROUP) -> int:
-    """How many threads can run at once: the CPUs this process may use, whole ones within its quota; at least 1."""
-    visible, quota = len(cpu.visible_cpus()), read_quota_cpus(root, membership)
-    return max(1, min(visible, int(quota)) if quota is not None else visible)
+    """How many threads of this process can run at once: its CPUs, within its quota."""
+    return threads_within(len(cpu.visible_cpus()), read_quota_cpus(root, membership))
 
 
 def read_memory_limit(root: Path = CGROUP_ROOT, membership: Path = SELF_CGROUP) -> int | None:
