@@ -43,6 +43,8 @@ _SMALLEST_STREAM_BYTES = 512 << 20
 _FAR_BYTES = 8 << 30
 """Random rows of tables this large miss the address translation caches too, which streams never do."""
 _MEMORY_SHARE = 0.35
+_CUDA_CALLS = 256
+"""Calls per timing at most: the host queues these ahead of a device, which takes about a thousand launches."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,7 @@ def plan_cuda(l2_bytes: int, free_bytes: int) -> Plan:
         burst=8,
         gemm_shapes=_CUDA_SHAPES,
         gemm_dtypes=("float32", "tf32", "bfloat16", "float16"),
+        pace=Pace(max_calls=_CUDA_CALLS),
         notes=_arena_notes(arena, 4 * l2_bytes),
     )
 
