@@ -94,7 +94,7 @@ def plan_cpu(l2_bytes: int, llc_bytes: int, available_bytes: int, threads: int) 
 
 
 def plan_cuda(l2_bytes: int, free_bytes: int) -> Plan:
-    """Sizes for a GPU: 8 GiB where a fifth of the free memory allows, so that address translation counts too."""
+    """Sizes for a GPU: 8 GiB where 35 % of the free memory allows, so that address translation counts too."""
     arena = min(max(8 << 30, 4 * l2_bytes), int(free_bytes * _MEMORY_SHARE))
     points = [l2_bytes // 2, 2 * l2_bytes, 4 * l2_bytes, 1 << 30, arena]
     return Plan(
