@@ -22,7 +22,7 @@ def table_device(device: str, placement: str) -> str:
     return "cpu" if placement == "host" else device
 
 
-def refused(backend: Any, name: str, device: str, placement: str, execution: str = "eager") -> str | None:
+def refused(backend: Any, name: str, device: str, placement: str) -> str | None:
     """Why tables of this backend cannot lie there, or None. Backends name their placements in `PLACEMENTS`."""
     if placement == "device":
         return None
