@@ -168,6 +168,7 @@ def fake_nvml(**changes):
         "nvmlDeviceGetTemperature": lambda _h, _kind: 45,
         "nvmlDeviceGetCurrentClocksThrottleReasons": lambda _h: 4,
         "nvmlDeviceGetMemoryInfo": lambda _h: types.SimpleNamespace(used=1 << 30),
+        "nvmlDeviceGetComputeRunningProcesses": lambda _h: [types.SimpleNamespace(pid=7), types.SimpleNamespace(pid=9)],
     }
     return types.SimpleNamespace(**(calls | changes))
 
@@ -185,6 +186,7 @@ def test_nvml_units():
         "gpu_temperature_c": 45.0,
         "gpu_throttle_reasons": 4.0,
         "gpu_memory_used_bytes": float(1 << 30),
+        "gpu_processes": 2.0,
     }
 
 
@@ -195,7 +197,21 @@ def test_what_a_gpu_refuses_drops_out_with_its_reason():
     assert set(sampler.dropped) == {"gpu_energy_j", "gpu_throttle_reasons"}
     assert "Not Supported" in sampler.dropped["gpu_energy_j"]
     assert "gpu_power_w" in sampler.channels()
-    assert len(sampler.read()) == 7
+    assert len(sampler.read()) == 8
+
+
+def test_processes_that_may_not_be_seen_drop_out_too():
+    class NVMLLibraryMismatchError(Exception):
+        pass
+
+    def lacking(_handle):
+        raise NVMLLibraryMismatchError("no such function in this driver")
+
+    without = {"nvmlDeviceGetComputeRunningProcesses": lacking, "NVMLLibraryMismatchError": NVMLLibraryMismatchError}
+    for nvml in (fake_nvml(nvmlDeviceGetComputeRunningProcesses=refuse), fake_nvml(**without)):
+        sampler = NvmlSampler(nvml=nvml)
+        assert set(sampler.dropped) == {"gpu_processes"}
+        assert "gpu_sm_clock_hz" in sampler.read()
 
 
 def test_nvml_without_the_gpu_or_without_a_driver(monkeypatch):
