@@ -173,16 +173,22 @@ def _channels(record: Record, *words: str, suffix: str) -> list[Channel]:
 
 
 def _energy_j_per_step(record: Record, machine: Machine) -> Value:
-    """From energy counters where there are any, else mean power times the step; summed over devices."""
+    """Watts of all sources that report (RAPL the CPUs, NVML the GPU) times the step."""
     seconds = step_s(record)
-    if not seconds:
-        return None
-    counters = [w for c in _channels(record, "energy", suffix="_j") if (w := _counter_per_s(record, c)) is not None]
-    if counters:
-        return math.fsum(counters) * seconds
-    read = [during_repeats(record, c) for c in _channels(record, "power", suffix="_w")]
-    means = [fmean(v for _, v in values) for values in read if values]
-    return math.fsum(means) * seconds if means else None
+    sources = dict.fromkeys(c.source for c in record.telemetry)
+    found = [watts for source in sources if (watts := _watts(record, source)) is not None]
+    return math.fsum(found) * seconds if seconds and found else None
+
+
+def _watts(record: Record, source: str) -> float | None:
+    """Of one source: from its energy counters where these count, else its mean power."""
+    counters = [c for c in _channels(record, "energy", suffix="_j") if c.source == source]
+    counted = [watts for c in counters if (watts := _counter_per_s(record, c)) is not None]
+    if counted:
+        return math.fsum(counted)
+    powers = [during_repeats(record, c) for c in _channels(record, "power", suffix="_w") if c.source == source]
+    means = [fmean(v for _, v in values) for values in powers if values]
+    return math.fsum(means) if means else None
 
 
 def _counter_per_s(record: Record, channel: Channel) -> float | None:

@@ -163,9 +163,19 @@ def test_energy_from_power_within_the_repeats_only() -> None:
 
 def test_energy_counters_come_before_power() -> None:
     power = Channel(name="gpu_power_w", source="nvml", times_s=(0.1,), values=(999.0,))
-    counter = Channel(name="package_energy_j", source="rapl", times_s=(-2.0, 0.0, 0.4), values=(990.0, 1000.0, 1040.0))
+    counter = Channel(name="gpu_energy_j", source="nvml", times_s=(-2.0, 0.0, 0.4), values=(990.0, 1000.0, 1040.0))
     found = metrics.compute(record(telemetry=(power, counter)), MACHINE)
     assert found["energy_j_per_step"] == pytest.approx(1.0)
+
+
+def test_a_device_without_a_counter_adds_its_power_to_the_counters_of_others() -> None:
+    """100 W that RAPL counted and 250 W that NVML read, over a step of 10 ms; a counter that stands still is none."""
+    cpu = Channel(name="energy_j", source="rapl", times_s=(0.0, 0.4), values=(0.0, 40.0))
+    power = Channel(name="gpu_power_w", source="nvml", times_s=(0.1, 0.3), values=(200.0, 300.0))
+    still = Channel(name="gpu_energy_j", source="nvml", times_s=(0.0, 0.4), values=(7.0, 7.0))
+    for telemetry in ((cpu, power), (cpu, power, still)):
+        found = metrics.compute(record(telemetry=telemetry), MACHINE)
+        assert found["energy_j_per_step"] == pytest.approx(3.5)
 
 
 def test_gpu_utilisation_is_the_mean_over_the_repeats() -> None:
