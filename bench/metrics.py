@@ -21,6 +21,7 @@ from bench.records import Channel, Measurement, Record
 from bench.roofs import StageRoof, roof_step_s, stage_roofs
 from bench.stage_doubts import beats_roof, unlike
 from profiles.machine import Machine
+from workloads.placements import as_stored
 
 Value = float | tuple[float, float] | None
 Formula = Callable[[Record, Machine], Value]
@@ -145,8 +146,10 @@ def _embedding_fraction_of_roof(record: Record, machine: Machine) -> Value:
 # Memory, inputs, telemetry
 
 
-def _table_bytes(record: Record, machine: Machine) -> Value:
-    return record.case.model.table_bytes if record.case.model else None
+def table_bytes(record: Record) -> int | None:
+    """Bytes of all tables as the case's backend stores them; None for a user's own step."""
+    case = record.case
+    return as_stored(case.model, case.backend, case.device, case.placement).table_bytes if case.model else None
 
 
 def _of_inputs(field: str) -> Formula:
@@ -350,7 +353,7 @@ METRICS: tuple[Metric, ...] = (
         "involuntary context switches per second of timed steps",
     ),
     Metric("cpus_used", "CPUs", "none", _cpus_used, "CPUs that the case's process kept busy while it was timed"),
-    Metric("table_bytes", "B", "none", _table_bytes, "all tables as fp32"),
+    Metric("table_bytes", "B", "none", lambda r, m: table_bytes(r), "all tables as stored"),
     Metric("unique_frac", "fraction", "none", _of_inputs("unique_frac"), "distinct rows over lookups of one batch"),
     Metric(
         "rotation_unique_bytes",

@@ -58,6 +58,7 @@ def memory_needed(
 ) -> dict[str, int]:
     """Bytes that one case needs, by part; one batch of inputs (a rotation holds several).
 
+    `spec` as its backend stores it (placements.as_stored), where rows are padded.
     `reference_check` is what the float64 comparison adds before timing. An estimate from shapes: allocator slack,
     libraries and the interpreter (about 0.5 GiB) come on top.
     Raises SpecError for an unknown dtype or phase, and for a spec its variant cannot build.

@@ -14,6 +14,7 @@ from bench.records import Case, Channel, Outcome, Record, StageTime, TraceSummar
 from profiles.machine import Ceiling
 from tests import sample_records
 from workloads.executions import Graphs
+from workloads.spec import with_axis
 from workloads.work import StageWork, Work
 
 MACHINE = sample_records.machine(
@@ -176,6 +177,15 @@ def test_a_device_without_a_counter_adds_its_power_to_the_counters_of_others() -
     for telemetry in ((cpu, power), (cpu, power, still)):
         found = metrics.compute(record(telemetry=telemetry), MACHINE)
         assert found["energy_j_per_step"] == pytest.approx(3.5)
+
+
+@pytest.mark.parametrize(("device", "row_bytes"), [("cpu", 68), ("cuda", 80)])
+def test_tables_are_as_large_as_they_are_stored(device: str, row_bytes: int) -> None:
+    made = record()
+    assert made.case.model is not None
+    model = with_axis(made.case.model, "row_type", "int8")
+    case = msgspec.structs.replace(made.case, model=model, backend="tbe_int", device=device)
+    assert metrics.value(msgspec.structs.replace(made, case=case), MACHINE, "table_bytes") == 8 * 1000 * row_bytes
 
 
 def test_gpu_utilisation_is_the_mean_over_the_repeats() -> None:
