@@ -21,6 +21,7 @@ from bench.records import Channel, Measurement, Record
 from bench.roofs import StageRoof, roof_step_s, stage_roofs
 from bench.stage_doubts import beats_roof, unlike
 from profiles.machine import Machine
+from workloads.placements import as_stored
 
 Value = float | tuple[float, float] | None
 Formula = Callable[[Record, Machine], Value]
@@ -145,8 +146,10 @@ def _embedding_fraction_of_roof(record: Record, machine: Machine) -> Value:
 # Memory, inputs, telemetry
 
 
-def _table_bytes(record: Record, machine: Machine) -> Value:
-    return record.case.model.table_bytes if record.case.model else None
+def table_bytes(record: Record) -> int | None:
+    """Bytes of all tables as the case's backend stores them; None for a user's own step."""
+    case = record.case
+    return as_stored(case.model, case.backend, case.device, case.placement).table_bytes if case.model else None
 
 
 def _of_inputs(field: str) -> Formula:
@@ -173,16 +176,22 @@ def _channels(record: Record, *words: str, suffix: str) -> list[Channel]:
 
 
 def _energy_j_per_step(record: Record, machine: Machine) -> Value:
-    """From energy counters where there are any, else mean power times the step; summed over devices."""
+    """Watts of all sources that report (RAPL the CPUs, NVML the GPU) times the step."""
     seconds = step_s(record)
-    if not seconds:
-        return None
-    counters = [w for c in _channels(record, "energy", suffix="_j") if (w := _counter_per_s(record, c)) is not None]
-    if counters:
-        return math.fsum(counters) * seconds
-    read = [during_repeats(record, c) for c in _channels(record, "power", suffix="_w")]
-    means = [fmean(v for _, v in values) for values in read if values]
-    return math.fsum(means) * seconds if means else None
+    sources = dict.fromkeys(c.source for c in record.telemetry)
+    found = [watts for source in sources if (watts := _watts(record, source)) is not None]
+    return math.fsum(found) * seconds if seconds and found else None
+
+
+def _watts(record: Record, source: str) -> float | None:
+    """Of one source: from its energy counters where these count, else its mean power."""
+    counters = [c for c in _channels(record, "energy", suffix="_j") if c.source == source]
+    counted = [watts for c in counters if (watts := _counter_per_s(record, c)) is not None]
+    if counted:
+        return math.fsum(counted)
+    powers = [during_repeats(record, c) for c in _channels(record, "power", suffix="_w") if c.source == source]
+    means = [fmean(v for _, v in values) for values in powers if values]
+    return math.fsum(means) if means else None
 
 
 def _counter_per_s(record: Record, channel: Channel) -> float | None:
@@ -344,7 +353,7 @@ METRICS: tuple[Metric, ...] = (
         "involuntary context switches per second of timed steps",
     ),
     Metric("cpus_used", "CPUs", "none", _cpus_used, "CPUs that the case's process kept busy while it was timed"),
-    Metric("table_bytes", "B", "none", _table_bytes, "all tables as fp32"),
+    Metric("table_bytes", "B", "none", lambda r, m: table_bytes(r), "all tables as stored"),
     Metric("unique_frac", "fraction", "none", _of_inputs("unique_frac"), "distinct rows over lookups of one batch"),
     Metric(
         "rotation_unique_bytes",

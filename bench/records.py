@@ -27,6 +27,8 @@ Execution = Literal["eager", "compile", "cuda_graph"]
 Placement = Literal["device", "managed", "managed_caching", "host"]
 Dtype = Literal["float32", "bfloat16", "float16"]
 Allocator = Literal["pinned", "default", "jemalloc", "tcmalloc"]
+KEEPS_MEMORY = ("pinned", "jemalloc", "tcmalloc")
+"""Allocators that keep what is freed, instead of having the kernel map it anew."""
 MatmulPrecision = Literal["highest", "high", "medium"]
 IndexDtype = Literal["int64", "int32"]
 BoundsCheck = Literal["none", "ignore", "warning", "fatal"]

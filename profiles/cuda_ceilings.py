@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from profiles.kernels import IndexSource, row_bytes_of
 from profiles.machine import Ceiling
@@ -17,8 +17,13 @@ if TYPE_CHECKING:
 _TRANSFER_BYTES = 256 << 20
 _LAUNCHES = 1000
 _FEATURES = 8
-# Keeps the device busy while the host queues the calls, so that the events enclose device time alone.
-_SPIN_CYCLES = 500_000
+_CYCLES_PER_S = 2e9
+"""Of the spin below, about the highest clock of today's GPUs: a slower one only spins longer."""
+_SHORTEST_SPIN_S, _LONGEST_SPIN_S = 250e-6, 0.1
+_QUEUEING_S = 15e-6
+"""What the host needs to queue a plain operator, with room to spare; fbgemm's takes ten times as long."""
+_SPINS = 3
+"""How often a longer spin is tried: a call that waits for the device can be held by none."""
 
 
 def memory_sizes(device: str) -> tuple[int, int]:
@@ -42,21 +47,49 @@ def _devices() -> list[str]:
 
 
 def event_timer(device: str) -> Timer:
-    """A timer that puts the calls between two events of the device's current stream."""
-    import torch
+    """A timer that puts the calls between two events of the device's current stream.
+
+    The device spins before the first event until the host has queued all calls, so that the events enclose device time
+    alone. Where it was through with spinning too early, the host may have set the pace: the same calls are timed again
+    behind a spin that outlasts their queueing.
+    """
 
     def timer(calls: Sequence[Call]) -> float:
-        with torch.cuda.device(device):
-            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
-            torch.cuda._sleep(_SPIN_CYCLES)  # type: ignore[no-untyped-call]
-            start.record()
-            for call in calls:
-                call()
-            end.record()
-            end.synchronize()
-        return float(start.elapsed_time(end)) * 1e-3
+        spin_s = max(_SHORTEST_SPIN_S, len(calls) * _QUEUEING_S)
+        for _ in range(_SPINS):
+            found = _spun(device, calls, spin_s)
+            if found.held:
+                break
+            spin_s = min(_LONGEST_SPIN_S, max(2 * spin_s, 1.5 * found.queueing_s))
+        return found.seconds
 
     return timer
+
+
+class _Spun(NamedTuple):
+    """Seconds between the events, seconds the host took to queue what lies between, whether the spin outlasted that."""
+
+    seconds: float
+    queueing_s: float
+    held: bool
+
+
+def _spun(device: str, calls: Sequence[Call], spin_s: float) -> _Spun:
+    import torch
+
+    with torch.cuda.device(device):
+        events: list[Any] = [torch.cuda.Event(enable_timing=True) for _ in range(2)]  # type: ignore[no-untyped-call]
+        start, end = events
+        torch.cuda._sleep(round(spin_s * _CYCLES_PER_S))  # type: ignore[no-untyped-call]
+        start.record()
+        began = time.perf_counter()
+        for call in calls:
+            call()
+        end.record()
+        queueing_s = time.perf_counter() - began
+        held = not start.query()
+        end.synchronize()
+    return _Spun(float(start.elapsed_time(end)) * 1e-3, queueing_s, held)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Roofline arithmetic over measured ceilings: plain numbers, rates in bytes or FLOPs per second."""
+"""Roofs read off measured ceilings, in bytes or FLOPs per second."""
 
 from __future__ import annotations
 
@@ -6,28 +6,6 @@ import math
 from collections.abc import Sequence
 
 from profiles.machine import Ceiling, Ceilings
-
-
-def ridge_point(peak_flops_per_s: float, bytes_per_s: float) -> float:
-    """FLOPs per byte above which the arithmetic, not the memory, limits. ValueError unless both are positive."""
-    if peak_flops_per_s <= 0 or bytes_per_s <= 0:
-        raise ValueError(f"peak and bandwidth must be positive, got {peak_flops_per_s} and {bytes_per_s}")
-    return peak_flops_per_s / bytes_per_s
-
-
-def attainable_flops_per_s(intensity: float, peak_flops_per_s: float, bytes_per_s: float) -> float:
-    """min(peak, intensity x bandwidth); intensity in FLOPs per byte."""
-    return min(peak_flops_per_s, intensity * bytes_per_s)
-
-
-def roof_seconds(flops: float, moved_bytes: float, peak_flops_per_s: float, bytes_per_s: float) -> float:
-    """Shortest time in which this work can be done: the longer of computing it and moving it."""
-    return max(flops / peak_flops_per_s, moved_bytes / bytes_per_s)
-
-
-def fraction_of_roof(achieved: float, roof: float) -> float:
-    """achieved / roof in the same unit; 0 where the roof is not known."""
-    return achieved / roof if roof > 0 else 0.0
 
 
 def interpolate_log(points: Sequence[tuple[float, float]], x: float) -> float:

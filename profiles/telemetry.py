@@ -95,15 +95,3 @@ class Telemetry:
         for sampler in self._samplers:
             values.update(sampler.read())
         return Sample(at_s, values)
-
-    def series(self, channel: str, start_s: float = float("-inf"), end_s: float = float("inf")) -> list[float]:
-        """Readings of one channel taken in [start_s, end_s], in order."""
-        return [s.values[channel] for s in self.samples if start_s <= s.at_s <= end_s and channel in s.values]
-
-    def means(self, start_s: float = float("-inf"), end_s: float = float("inf")) -> dict[str, float]:
-        """Mean of every channel over [start_s, end_s]; channels without a reading are left out.
-
-        For counters (faults, energy_j) the mean says little: take the difference of `series`' ends.
-        """
-        found = {name: self.series(name, start_s, end_s) for name in self.channels()}
-        return {name: sum(values) / len(values) for name, values in found.items() if values}

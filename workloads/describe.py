@@ -58,6 +58,7 @@ def memory_needed(
 ) -> dict[str, int]:
     """Bytes that one case needs, by part; one batch of inputs (a rotation holds several).
 
+    `spec` as its backend stores it (placements.as_stored), where rows are padded.
     `reference_check` is what the float64 comparison adds before timing. An estimate from shapes: allocator slack,
     libraries and the interpreter (about 0.5 GiB) come on top.
     Raises SpecError for an unknown dtype or phase, and for a spec its variant cannot build.
@@ -75,7 +76,7 @@ def memory_needed(
         # Quantised tables are made from a float32 copy, one table at a time.
         "table_scratch": max(t.num_rows * t.pooled_bytes for t in spec.tables) if backend == "tbe_int" else 0,
         "optimizer_state": _optimizer_state(spec, optimizer) if training else 0,
-        "table_gradients": _table_gradients(spec, batch_size) if training and backend != "tbe" else 0,
+        "table_gradients": _table_gradients(spec, batch_size, backend) if training else 0,
         "dense_parameters": dense,
         "dense_gradients": dense if training else 0,
         "activations": activations * (2 if training else 1),
@@ -108,8 +109,13 @@ def _optimizer_state(spec: ModelSpec, optimizer: str) -> int:
     return spec.table_rows * 4 if optimizer == "rowwise_adagrad" else 0
 
 
-def _table_gradients(spec: ModelSpec, batch_size: int) -> int:
-    """Sparse gradients hold one row and one index per lookup, not per distinct row."""
+def _table_gradients(spec: ModelSpec, batch_size: int, backend: str) -> int:
+    """None where the update is fused into backward, dense ones as large as the tables; sparse ones hold one row and one
+    index per lookup, not per distinct row."""
+    if backend == "tbe":
+        return 0
+    if backend == "torchrec":
+        return spec.table_bytes
     return round(sum(batch_size * t.pooling_factor * (t.row_bytes + INDEX_BYTES) for t in spec.tables))
 
 

@@ -10,11 +10,16 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any
 
-from workloads.spec import SpecError
+import msgspec
+
+from workloads.spec import ModelSpec, PaddedTable, SpecError
 
 PLACEMENTS = ("device", "managed", "managed_caching", "host")
 EVERYWHERE = ("device", "host")
 """What any backend can do: its own device, or its CPU side with a copy after it."""
+
+ALIGNED_ROWS = {"tbe_int": 16}
+"""Backends that pad rows on a GPU to a multiple of so many bytes (FBGEMM's row_alignment, which is 1 on the CPU)."""
 
 
 def table_device(device: str, placement: str) -> str:
@@ -22,7 +27,19 @@ def table_device(device: str, placement: str) -> str:
     return "cpu" if placement == "host" else device
 
 
-def refused(backend: Any, name: str, device: str, placement: str, execution: str = "eager") -> str | None:
+def as_stored(spec: ModelSpec, backend: str, device: str, placement: str = "device") -> ModelSpec:
+    """`spec` with rows as wide as the backend keeps them where they lie; itself where none is padded.
+
+    To count bytes by, not to build a model or to name a case: there rows are what was asked for.
+    """
+    alignment = 1 if table_device(device, placement) == "cpu" else ALIGNED_ROWS.get(backend, 1)
+    if alignment == 1:
+        return spec
+    padded = (PaddedTable(**msgspec.structs.asdict(table), row_alignment=alignment) for table in spec.tables)
+    return msgspec.structs.replace(spec, tables=tuple(padded))
+
+
+def refused(backend: Any, name: str, device: str, placement: str) -> str | None:
     """Why tables of this backend cannot lie there, or None. Backends name their placements in `PLACEMENTS`."""
     if placement == "device":
         return None

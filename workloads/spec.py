@@ -142,13 +142,25 @@ class TableSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     @property
     def row_bytes(self) -> int:
-        """Bytes of one row as stored, with scale and bias (2 bytes each) where it is quantised."""
+        """Bytes of one row as stored, with scale and bias (2 bytes each) where it is quantised; without padding, which
+        is the backend's (placements.as_stored)."""
         return _ROW_BYTES[self.row_type](self.dim)
 
     @property
     def pooled_bytes(self) -> int:
         """Bytes of one pooled row, fp32."""
         return self.dim * 4
+
+
+class PaddedTable(TableSpec, frozen=True, kw_only=True):
+    """A table whose rows are padded to a multiple of `row_alignment` bytes. For counting alone: no case holds one."""
+
+    row_alignment: int
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row as stored, padding included."""
+        return math.ceil(_ROW_BYTES[self.row_type](self.dim) / self.row_alignment) * self.row_alignment
 
 
 class Captured(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -194,13 +194,13 @@ def surroundings(machine: Machine) -> Surroundings:
     from profiles.probes.gpu import free_bytes
     from profiles.probes.memory import available_bytes
     from workloads.describe import device_memory, memory_needed
+    from workloads.placements import as_stored
 
     def needed(case: Case) -> dict[str, int]:
         if case.model is None:
             return {}
-        return memory_needed(
-            case.model, case.batch_size, case.phase, case.backend, case.dtype, optimizer=case.optimizer
-        )
+        stored = as_stored(case.model, case.backend, case.device, case.placement)
+        return memory_needed(stored, case.batch_size, case.phase, case.backend, case.dtype, optimizer=case.optimizer)
 
     def device_needed(case: Case) -> tuple[dict[str, int], int] | None:
         gpu = machine.gpu(case.device)

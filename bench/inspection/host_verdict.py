@@ -8,6 +8,7 @@ import msgspec
 
 from bench.inspection.result import Verdict
 from bench.inspection.verdict import at_most, words
+from bench.records import KEEPS_MEMORY
 from profiles.trace.components import ComponentTimes
 from profiles.trace.rules import OTHER
 
@@ -30,10 +31,6 @@ class HostSeen(msgspec.Struct, frozen=True, kw_only=True):
     tiny_ns: int
     tiny_ops: int
     uneven_ns: int
-
-
-KEEPS_MEMORY = ("pinned", "jemalloc", "tcmalloc")
-"""Allocators that are told to keep what is freed: there, uneven calls have another cause."""
 
 
 def host_verdict(seen: HostSeen, components: Sequence[ComponentTimes], allocator: str = "") -> Verdict:
@@ -64,7 +61,7 @@ def _uneven_case(allocator: str) -> str:
     """Advice where calls of one operator take very different times; a known allocator rules a cause out."""
     told = "Calls of one operator with equal shapes take very different times"
     others = "other load, idle threads, first calls or inputs of unlike locality"
-    if allocator in KEEPS_MEMORY:
+    if allocator in KEEPS_MEMORY:  # uneven calls have another cause there
         kept = f"and the allocator ({allocator}) keeps what is freed, so temporaries are not faulted in again"
         return f"{told}, {kept}: look for {others}; with each as fast as its fastest call"
     return (

@@ -38,7 +38,7 @@ def grid_of(records: Sequence[Record]) -> list[Record]:
 def alt(records: Sequence[Record]) -> str:
     """The picture in words."""
     grid = grid_of(records)
-    sizes = sorted({r.case.model.table_bytes for r in grid if r.case.model})
+    sizes = sorted({size for r in grid if (size := metrics.table_bytes(r))})
     span = f"{capacity(sizes[0])} to {capacity(sizes[-1])}" if sizes else "no sizes"
     return f"Line plots of embedding bandwidth against bytes of all tables, {span}, with cache sizes marked."
 

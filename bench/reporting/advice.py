@@ -7,13 +7,12 @@ from collections.abc import Sequence
 import msgspec
 
 from bench import metrics, stats
-from bench.records import Record
+from bench.records import KEEPS_MEMORY, Record
 from bench.reporting.format import percent, short, times
 
 FAULTS_PER_STEP = 1.0
 TOLD_FRAC = 0.03
 """A kernel share below this is not worth a sentence."""
-KEEPING = ("pinned", "jemalloc", "tcmalloc")
 
 
 def advice(record: Record, records: Sequence[Record]) -> list[str]:
@@ -48,7 +47,7 @@ def _page_faults(record: Record, records: Sequence[Record]) -> str | None:
     if faults <= FAULTS_PER_STEP or share < TOLD_FRAC:
         return None
     seen = f"{percent(share)} of the CPU time is the kernel's, with {short(faults)} page faults a step"
-    if allocator_of(record) in KEEPING:
+    if allocator_of(record) in KEEPS_MEMORY:
         return (
             f"{seen}, though the allocator ({allocator_of(record)}) keeps what is freed: something in the step maps "
             "memory anew each time"

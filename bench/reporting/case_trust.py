@@ -9,6 +9,7 @@ from bench import metrics, stats
 from bench.records import Record
 from bench.reporting.format import percent
 from profiles.machine import Machine
+from profiles.samplers.nvml import SLOWDOWNS
 
 Level = Literal["high", "medium", "low"]
 
@@ -28,6 +29,7 @@ MEDIUM_FLAGS = {
 }
 STOLEN_FRAC, WAITED_FRAC, MEMORY_WAIT_FRAC = 0.01, 0.2, 0.01
 FREQUENCY_SPREAD_FRAC = 0.05
+OWN_GPU_PROCESSES = 1
 WIDE_FRAC = 0.1
 
 
@@ -68,6 +70,21 @@ def _disturbed(record: Record) -> list[str]:
     spread = _spread(record, "freq_hz")
     if spread > FREQUENCY_SPREAD_FRAC:
         told.append(f"the clock moved by {percent(spread)} while timing")
+    return told + _gpu_disturbed(record)
+
+
+def _gpu_disturbed(record: Record) -> list[str]:
+    """What NVML saw of the GPU while the repeats ran; nothing for a case on the CPU."""
+    told = []
+    seen = [int(bits) for bits in _values(record, "gpu_throttle_reasons")]
+    slowed = [name for name, mask in SLOWDOWNS.items() if any(bits & mask for bits in seen)]
+    if slowed:
+        told.append(f"the GPU slowed down for {', '.join(slowed)}")
+    spread = _spread(record, "gpu_sm_clock_hz")
+    if spread > FREQUENCY_SPREAD_FRAC:
+        told.append(f"the GPU's clock moved by {percent(spread)} while timing")
+    if (processes := max(_values(record, "gpu_processes"), default=0.0)) > OWN_GPU_PROCESSES:
+        told.append(f"{processes:.0f} processes had the GPU open, of which the case is one")
     return told
 
 

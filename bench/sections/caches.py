@@ -76,7 +76,7 @@ def _rows(found: dict[str, list[Point]]) -> list[tuple[Cell, ...]]:
 
 
 def _table_bytes(point: Point) -> int:
-    return point.record.case.model.table_bytes if point.record.case.model else 0
+    return metrics.table_bytes(point.record) or 0
 
 
 def _cell(point: Point | None) -> Cell:

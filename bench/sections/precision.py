@@ -64,7 +64,7 @@ def _row_type(record: Record, reference: Record, shared: list[str]) -> tuple[Cel
     error = record.rounding_error
     return (
         Cell(record.case.model.tables[0].row_type, label(record.case, shared) if shared else ""),
-        Cell(capacity(record.case.model.table_bytes)),
+        Cell(capacity(metrics.table_bytes(record) or 0)),
         Cell(f"{count(lookups)}/s"),
         Cell(_faster(reference, record)),
         Cell(f"{100 * error:.2g} %" if error is not None else "0" if row_type_rank(record) == 0 else MISSING),

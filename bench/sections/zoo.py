@@ -45,7 +45,7 @@ def _row(record: Record, run: Run) -> tuple[Cell, ...]:
     scale = f"rows ×{model.rows_scale:g} of the published" if model.rows_scale != 1.0 else ""
     note = ", ".join(filter(None, (PHASES.get(record.case.phase, record.case.phase), record.case.backend, scale)))
     sizes = (
-        Cell(capacity(model.table_bytes), f"{count(model.table_rows)} rows"),
+        Cell(capacity(metrics.table_bytes(record) or 0), f"{count(model.table_rows)} rows"),
         Cell(str(record.case.batch_size)),
         Cell(count(model.lookups_per_sample)),
     )

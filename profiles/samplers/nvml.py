@@ -19,14 +19,23 @@ _READS: dict[str, Read] = {
     "gpu_temperature_c": lambda n, h: float(n.nvmlDeviceGetTemperature(h, n.NVML_TEMPERATURE_GPU)),
     "gpu_throttle_reasons": lambda n, h: float(n.nvmlDeviceGetCurrentClocksThrottleReasons(h)),
     "gpu_memory_used_bytes": lambda n, h: float(n.nvmlDeviceGetMemoryInfo(h).used),
+    "gpu_processes": lambda n, h: float(len(n.nvmlDeviceGetComputeRunningProcesses(h))),
 }
+
+SLOWDOWNS = {"heat": 0x20 | 0x40, "its power brake": 0x80, "heat or power (hardware slowdown)": 0x08}
+"""Bits of gpu_throttle_reasons that slow a GPU down against its will, by NVML's nvmlClocksThrottleReason constants.
+
+Not among them: idle, clocks that someone set, and the power cap, under which a busy GPU works as a rule; what the cap
+does shows in gpu_sm_clock_hz.
+"""
 
 
 class NvmlSampler:
     """Readings of one GPU. `dropped` maps each channel this GPU cannot give to its reason.
 
     gpu_utilisation_frac is the share of time in which any kernel ran, not occupancy. gpu_throttle_reasons is NVML's
-    bit mask. gpu_energy_j counts since the driver was loaded.
+    bit mask. gpu_energy_j counts since the driver was loaded. gpu_processes have a CUDA context there, the watched one
+    included; within a container the driver may show fewer.
     """
 
     def __init__(self, index: int = 0, nvml: Any | None = None, pci: str | None = None) -> None:
@@ -69,6 +78,12 @@ class NvmlSampler:
         for name in self.channels():
             try:
                 values[name] = float(_READS[name](nvml, self._handle))
-            except (nvml.NVMLError, AttributeError) as error:
+            except _refusals(nvml) as error:
                 self.dropped[name] = f"not supported by this GPU or driver: {error}"
         return values
+
+
+def _refusals(nvml: Any) -> tuple[type[Exception], ...]:
+    """What pynvml raises; functions that the driver's library lacks have an error outside its own family."""
+    mismatch = getattr(nvml, "NVMLLibraryMismatchError", nvml.NVMLError)
+    return (nvml.NVMLError, mismatch, AttributeError)

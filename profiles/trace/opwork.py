@@ -145,7 +145,6 @@ def _message(call: Call) -> OpWork | None:
     return OpWork(0.0, float(max(sides)), MESSAGE) if sides else None
 
 
-_ONE_FLOP = ("add", "sub", "mul", "div", "relu", "clamp_min", "threshold_backward", "sqrt", "neg")
 _FORMULAS: dict[str, Callable[[Call], OpWork | None]] = {
     "aten::mm": _mm,
     "aten::bmm": _mm,

@@ -14,6 +14,7 @@ from bench.records import Case, Channel, Outcome, Record, StageTime, TraceSummar
 from profiles.machine import Ceiling
 from tests import sample_records
 from workloads.executions import Graphs
+from workloads.spec import with_axis
 from workloads.work import StageWork, Work
 
 MACHINE = sample_records.machine(
@@ -163,9 +164,28 @@ def test_energy_from_power_within_the_repeats_only() -> None:
 
 def test_energy_counters_come_before_power() -> None:
     power = Channel(name="gpu_power_w", source="nvml", times_s=(0.1,), values=(999.0,))
-    counter = Channel(name="package_energy_j", source="rapl", times_s=(-2.0, 0.0, 0.4), values=(990.0, 1000.0, 1040.0))
+    counter = Channel(name="gpu_energy_j", source="nvml", times_s=(-2.0, 0.0, 0.4), values=(990.0, 1000.0, 1040.0))
     found = metrics.compute(record(telemetry=(power, counter)), MACHINE)
     assert found["energy_j_per_step"] == pytest.approx(1.0)
+
+
+def test_a_device_without_a_counter_adds_its_power_to_the_counters_of_others() -> None:
+    """100 W that RAPL counted and 250 W that NVML read, over a step of 10 ms; a counter that stands still is none."""
+    cpu = Channel(name="energy_j", source="rapl", times_s=(0.0, 0.4), values=(0.0, 40.0))
+    power = Channel(name="gpu_power_w", source="nvml", times_s=(0.1, 0.3), values=(200.0, 300.0))
+    still = Channel(name="gpu_energy_j", source="nvml", times_s=(0.0, 0.4), values=(7.0, 7.0))
+    for telemetry in ((cpu, power), (cpu, power, still)):
+        found = metrics.compute(record(telemetry=telemetry), MACHINE)
+        assert found["energy_j_per_step"] == pytest.approx(3.5)
+
+
+@pytest.mark.parametrize(("device", "row_bytes"), [("cpu", 68), ("cuda", 80)])
+def test_tables_are_as_large_as_they_are_stored(device: str, row_bytes: int) -> None:
+    made = record()
+    assert made.case.model is not None
+    model = with_axis(made.case.model, "row_type", "int8")
+    case = msgspec.structs.replace(made.case, model=model, backend="tbe_int", device=device)
+    assert metrics.value(msgspec.structs.replace(made, case=case), MACHINE, "table_bytes") == 8 * 1000 * row_bytes
 
 
 def test_gpu_utilisation_is_the_mean_over_the_repeats() -> None:

@@ -49,6 +49,10 @@ def test_nothing_against_a_case_is_high() -> None:
         (case(telemetry=(channel("throttled_s", 1.0, 1.25),)), "low", "stopped the process for 0.250 s"),
         (case(telemetry=(channel("thermal_throttles", 7.0, 9.0),)), "low", "for heat 2 times"),
         (case(telemetry=(channel("freq_hz", 3.0e9, 2.0e9),)), "low", "the clock moved by 50 %"),
+        (case(telemetry=(channel("gpu_throttle_reasons", 1.0, 68.0),)), "low", "GPU slowed down for heat"),
+        (case(telemetry=(channel("gpu_throttle_reasons", 136.0),)), "low", "for its power brake, heat or power"),
+        (case(telemetry=(channel("gpu_sm_clock_hz", 1.98e9, 1.8e9),)), "low", "the GPU's clock moved by 10 %"),
+        (case(telemetry=(channel("gpu_processes", 1.0, 3.0),)), "low", "3 processes had the GPU open"),
         (case(times_s=(1.0, 1.0)), "low", "only 2 repeats"),
         (case(times_s=(1.0, 1.2, 1.4, 0.8, 0.9, 1.1)), "low", "the median is known to"),
     ],
@@ -58,6 +62,19 @@ def test_each_reason_has_its_level(record: Record, level: str, words: str) -> No
     assert found is not None
     assert found.level == level
     assert any(words in reason for reason in found.reasons), found.reasons
+
+
+def test_an_idle_a_capped_and_a_private_gpu_disturb_nothing() -> None:
+    # Idle, clocks that someone set, the power cap, a display's clocks: none slows a GPU against its will.
+    harmless = float(0x1 | 0x2 | 0x4 | 0x10 | 0x100)
+    seen = (
+        channel("gpu_throttle_reasons", 0.0, harmless),
+        channel("gpu_sm_clock_hz", 1.98e9, 1.95e9),
+        channel("gpu_processes", 0.0, 1.0),
+    )
+    found = trust(case(telemetry=seen), bare_metal())
+    assert found is not None
+    assert (found.level, found.reasons) == ("high", ())
 
 
 def test_machines_keep_cases_from_being_trusted_highly() -> None:

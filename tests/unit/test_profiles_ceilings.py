@@ -1,7 +1,8 @@
 """Best-of timing with a fake clock, plans, kernels, and one small real measurement."""
 
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -158,6 +159,8 @@ def test_cuda_plan():
     assert plan.lookups_of(16) == 8 << 20
     assert plan.lookups_of(1024) == 500_000
     assert "tf32" in plan.gemm_dtypes
+    # The host must be able to queue all calls of a timing while the device spins.
+    assert plan.pace.max_calls <= 256
 
 
 def test_spread_points_merges_neighbours_and_clamps():
@@ -273,6 +276,67 @@ def test_launch_latency_is_per_launch():
     clock = iter([1.0, 3.0, 2.0, 2.0, 4.0])
     found = cuda_ceilings.launch_latency("cpu", lambda calls: next(clock) * len(calls) / 1000)
     assert (found.seconds, found.spread_frac) == (pytest.approx(1e-3), pytest.approx(1.0))
+
+
+class FakeDevice:
+    """A host that queues a call in `queueing_s` and a device that works it off in `call_s`, each with its clock."""
+
+    def __init__(self, monkeypatch, queueing_s, call_s, waits=False):
+        self.queueing_s, self.call_s, self.waits = queueing_s, call_s, waits
+        self.host_s = self.free_s = 0.0
+        self.spins_s = []
+        monkeypatch.setattr(torch.cuda, "device", lambda _device: nullcontext())
+        monkeypatch.setattr(torch.cuda, "Event", lambda enable_timing: FakeEvent(self))
+        monkeypatch.setattr(torch.cuda, "_sleep", self.sleep)
+        monkeypatch.setattr(cuda_ceilings, "time", SimpleNamespace(perf_counter=lambda: self.host_s))
+
+    def sleep(self, cycles):
+        self.spins_s.append(cycles / 2e9)
+        self.work(self.spins_s[-1])
+
+    def work(self, seconds):
+        self.free_s = max(self.free_s, self.host_s) + seconds
+
+    def call(self):
+        self.host_s += self.queueing_s
+        self.work(self.call_s)
+        if self.waits:
+            self.host_s = self.free_s
+
+
+class FakeEvent:
+    def __init__(self, device):
+        self.device = device
+
+    def record(self):
+        self.at_s = max(self.device.free_s, self.device.host_s)
+
+    def query(self):
+        return self.device.host_s >= self.at_s
+
+    def synchronize(self):
+        self.device.host_s = max(self.device.host_s, self.at_s)
+
+    def elapsed_time(self, end):
+        return (end.at_s - self.at_s) * 1e3
+
+
+@pytest.mark.parametrize(
+    ("calls", "queueing_s", "call_s", "spins"),
+    [(8, 130e-6, 50e-6, 2), (256, 7e-6, 5e-6, 1), (256, 40e-6, 5e-6, 2), (1, 10e-6, 3e-3, 1)],
+)
+def test_the_device_is_held_until_the_host_has_queued_every_call(monkeypatch, calls, queueing_s, call_s, spins):
+    device = FakeDevice(monkeypatch, queueing_s, call_s)
+    assert cuda_ceilings.event_timer("cuda:0")([device.call] * calls) == pytest.approx(calls * call_s)
+    assert len(device.spins_s) == spins
+    assert device.spins_s[-1] > calls * queueing_s
+
+
+def test_calls_that_wait_for_the_device_are_not_tried_for_ever(monkeypatch):
+    device = FakeDevice(monkeypatch, 10e-6, 0.2, waits=True)
+    assert cuda_ceilings.event_timer("cuda:0")([device.call] * 3) == pytest.approx(0.6, rel=0.01)
+    assert len(device.spins_s) == 3
+    assert max(device.spins_s) <= 0.1
 
 
 def test_tf32_is_put_back():

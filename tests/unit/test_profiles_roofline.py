@@ -1,4 +1,4 @@
-"""Roofline arithmetic by hand-computed numbers."""
+"""Roofs by hand-computed numbers."""
 
 import math
 
@@ -34,20 +34,11 @@ CEILINGS = Ceilings(
 )
 
 
-def test_ridge_and_attainable():
-    assert roofline.ridge_point(300e9, 30e9) == 10
-    assert roofline.attainable_flops_per_s(2, 300e9, 30e9) == 60e9
-    assert roofline.attainable_flops_per_s(20, 300e9, 30e9) == 300e9
-    assert roofline.roof_seconds(6e9, 30e9, 300e9, 30e9) == 1.0
-    assert roofline.fraction_of_roof(3.0, 4.0) == 0.75
-    assert roofline.fraction_of_roof(3.0, 0.0) == 0.0
-
-
-def test_ridge_refuses_nonsense():
-    with pytest.raises(ValueError, match="positive"):
-        roofline.ridge_point(0, 1)
+def test_interpolation_refuses_nonsense():
     with pytest.raises(ValueError, match="positive"):
         roofline.interpolate_log([], 1)
+    with pytest.raises(ValueError, match="positive"):
+        roofline.interpolate_log([(1.0, 0.0)], 1)
 
 
 def test_stream_roof_is_straight_in_log_log_and_clamped():

@@ -11,7 +11,7 @@ from profiles.samplers.host import HostSampler
 from profiles.samplers.nvml import NvmlSampler
 from profiles.samplers.process import ProcessSampler, parse_stat, parse_switches
 from profiles.samplers.rapl import RaplSampler, unwrap
-from profiles.telemetry import Sample, Sampler, Telemetry
+from profiles.telemetry import Sampler, Telemetry
 
 
 class Counting:
@@ -44,19 +44,11 @@ def test_samples_carry_the_shared_clock_and_stop():
     assert telemetry.channels() == ("count",)
     assert 4 <= len(telemetry.samples) <= 13
     assert all(start <= s.at_s <= end for s in telemetry.samples)
-    assert telemetry.series("count") == sorted(telemetry.series("count"))
+    assert [s.values["count"] for s in telemetry.samples] == [1.0 + at for at in range(len(telemetry.samples))]
     assert 0 <= telemetry.cost_frac < 0.5
     count = len(telemetry.samples)
     time.sleep(0.03)
     assert len(telemetry.samples) == count
-
-
-def test_windows_and_means():
-    telemetry = Telemetry([Counting()])
-    telemetry.samples = [Sample(1.0, {"count": 2.0}), Sample(2.0, {"count": 4.0}), Sample(3.0, {"other": 9.0})]
-    assert telemetry.series("count", 1.5) == [4.0]
-    assert telemetry.means() == {"count": 3.0}
-    assert telemetry.means(2.5, 9.0) == {}
 
 
 def test_period_must_be_positive():
@@ -176,6 +168,7 @@ def fake_nvml(**changes):
         "nvmlDeviceGetTemperature": lambda _h, _kind: 45,
         "nvmlDeviceGetCurrentClocksThrottleReasons": lambda _h: 4,
         "nvmlDeviceGetMemoryInfo": lambda _h: types.SimpleNamespace(used=1 << 30),
+        "nvmlDeviceGetComputeRunningProcesses": lambda _h: [types.SimpleNamespace(pid=7), types.SimpleNamespace(pid=9)],
     }
     return types.SimpleNamespace(**(calls | changes))
 
@@ -193,6 +186,7 @@ def test_nvml_units():
         "gpu_temperature_c": 45.0,
         "gpu_throttle_reasons": 4.0,
         "gpu_memory_used_bytes": float(1 << 30),
+        "gpu_processes": 2.0,
     }
 
 
@@ -203,7 +197,21 @@ def test_what_a_gpu_refuses_drops_out_with_its_reason():
     assert set(sampler.dropped) == {"gpu_energy_j", "gpu_throttle_reasons"}
     assert "Not Supported" in sampler.dropped["gpu_energy_j"]
     assert "gpu_power_w" in sampler.channels()
-    assert len(sampler.read()) == 7
+    assert len(sampler.read()) == 8
+
+
+def test_processes_that_may_not_be_seen_drop_out_too():
+    class NVMLLibraryMismatchError(Exception):
+        pass
+
+    def lacking(_handle):
+        raise NVMLLibraryMismatchError("no such function in this driver")
+
+    without = {"nvmlDeviceGetComputeRunningProcesses": lacking, "NVMLLibraryMismatchError": NVMLLibraryMismatchError}
+    for nvml in (fake_nvml(nvmlDeviceGetComputeRunningProcesses=refuse), fake_nvml(**without)):
+        sampler = NvmlSampler(nvml=nvml)
+        assert set(sampler.dropped) == {"gpu_processes"}
+        assert "gpu_sm_clock_hz" in sampler.read()
 
 
 def test_nvml_without_the_gpu_or_without_a_driver(monkeypatch):

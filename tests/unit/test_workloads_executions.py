@@ -54,6 +54,8 @@ def test_names_are_those_a_case_takes() -> None:
     [
         (Want(), "needs a CUDA device"),
         (Want(device="cuda", backend="bag", phase="train_step"), "sparse gradients.*try 'tbe'"),
+        (Want(device="cuda", backend="torchrec"), "torchrec reads its jagged tensor's offsets"),
+        (Want(device="cuda", backend="torchrec", phase="train_step"), "torchrec reads its jagged tensor's offsets"),
         (Want(device="cuda", backend="tbe", phase="train_step", optimizer="adam"), "Adam counts"),
         (Want(device="cuda", backend="tbe", placement="managed_caching"), "on the host"),
         (Want(device="cuda", backend="bag", placement="host"), "on the host"),

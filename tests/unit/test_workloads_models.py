@@ -8,10 +8,10 @@ from scipy import stats
 from torch.utils.flop_counter import FlopCounterMode
 
 from tests.model_specs import all_specs, hashed_poly2, label, specs_of
-from workloads import backends, layers, models, pairs, presets
+from workloads import backends, layers, models, pairs, placements, presets
 from workloads.batch import expected_touch, make_batch, touch
 from workloads.reference import check, forward_reference
-from workloads.spec import ModelSpec, SpecError, TableSpec
+from workloads.spec import ModelSpec, SpecError, TableSpec, with_axis
 from workloads.steps import build_model, make_step
 from workloads.work import TableTouch
 
@@ -424,6 +424,42 @@ def test_stored_bytes_follow_the_row_type():
         stage = models.count_work(spec, 8, "forward", expected_touch(spec, 8)).stages["embedding"]
         outputs, offsets = 4 * 8 * 64, 4 * 9 * 8
         assert stage.bytes_algorithmic == 8 * 11 * (row_bytes + 8) + outputs + offsets
+
+
+def test_rows_on_a_gpu_are_counted_with_their_padding():
+    by_hand = {("int4", 64): 48, ("int4", 128): 80, ("int8", 64): 80, ("float16", 4): 16, ("float32", 4): 16}
+    for (row_type, dim), row_bytes in by_hand.items():
+        spec = with_axis(with_rows(row_type), "dim", dim)
+        stored = placements.as_stored(spec, "tbe_int", "cuda:0")
+        assert (stored.tables[0].row_bytes, stored.table_bytes) == (row_bytes, 2510 * row_bytes)
+        work = models.count_work(stored, 8, "forward", expected_touch(stored, 8))
+        assert work.row_bytes == row_bytes
+        assert work.stages["embedding"].bytes_logical == 8 * 11 * row_bytes
+
+
+def test_rows_elsewhere_have_no_padding():
+    spec = with_rows("int4")
+    for backend, device, placement in (
+        ("tbe_int", "cpu", "device"),
+        ("tbe_int", "cuda", "host"),
+        ("tbe", "cuda", "device"),
+    ):
+        assert placements.as_stored(spec, backend, device, placement) is spec
+
+
+@pytest.mark.fbgemm
+def test_padding_is_fbgemms_own():
+    available("tbe_int")
+    from fbgemm_gpu.split_table_batched_embeddings_ops_inference import rounded_row_size_in_bytes
+
+    from workloads.tbe_int_module import TYPES
+
+    for row_type in ("float32", "float16", "int8", "int4"):
+        for dim in (4, 8, 12, 64, 100, 128):
+            spec = with_axis(with_rows(row_type), "dim", dim)
+            for device, alignment in (("cpu", 1), ("cuda", 16)):
+                found = placements.as_stored(spec, "tbe_int", device).tables[0].row_bytes
+                assert found == rounded_row_size_in_bytes(dim, TYPES[row_type], alignment)
 
 
 @pytest.mark.parametrize("backend", [name for name in backends.names() if name != "tbe_int"])

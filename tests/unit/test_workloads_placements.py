@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bench.commands.sweep import unavailable
+from bench.commands.sweep import surroundings, unavailable
 from bench.records import Case
 from bench.reporting.labels import axes_of
 from bench.sweep_spec import make_case
@@ -93,6 +93,15 @@ def test_memory_is_counted_where_it_lies() -> None:
     cached = device_memory(parts, "managed_caching", 0.25)
     assert cached["table_cache"] == round(spec.table_bytes / 4)
     assert device_memory(parts, "host", 0.2) == managed
+
+
+def test_the_plan_counts_padded_rows_where_they_are_padded() -> None:
+    around = surroundings(machine(0))
+    asked = {"backend": "tbe_int", "row_type": "int4", "dim": 64, "device": "cuda"}
+    for more, row_bytes in (({}, 48), ({"placement": "host"}, 36), ({"device": "cpu"}, 36)):
+        case = make_case("tiny", None, asked | more)
+        assert case.model is not None
+        assert around.memory_needed(case)["tables"] == case.model.table_rows * row_bytes
 
 
 def test_unified_memory_reaches_the_backend_with_its_load_factor() -> None:

@@ -76,11 +76,13 @@ def test_paper_parameters_by_hand():
     assert describe(presets.load_preset("paper").spec, 1)["params"] == 8 * 1_000_000 * 64 + dense
 
 
-def test_memory_grows_with_training_and_sparse_gradients():
+def test_memory_grows_with_training_and_the_kind_of_gradients():
     preset = presets.load_preset("paper")
-    parts = {b: memory_needed(preset.spec, 2048, "train_step", b, "float32") for b in ("bag", "tbe")}
+    parts = {b: memory_needed(preset.spec, 2048, "train_step", b, "float32") for b in ("bag", "tbe", "torchrec")}
     assert parts["bag"]["table_gradients"] == 2048 * 800 * (256 + 8)
     assert parts["tbe"]["table_gradients"] == 0
+    assert parts["torchrec"]["table_gradients"] == preset.spec.table_bytes == 8_000_000 * 256
+    assert memory_needed(preset.spec, 2048, "forward", "torchrec", "float32")["table_gradients"] == 0
     adagrad = memory_needed(preset.spec, 2048, "train_step", "tbe", "float32", optimizer="rowwise_adagrad")
     assert adagrad["optimizer_state"] == 8_000_000 * 4
     assert memory_needed(preset.spec, 2048, "forward", "bag", "float32")["dense_gradients"] == 0

@@ -121,7 +121,7 @@ def missing_device(device: str) -> str | None:
 
 
 def only_sgd(phase: str, optimizer: str) -> str | None:
-    """The reason text where torch updates the tables by sparse gradients, which its other optimizers cannot."""
+    """The reason text where torch's own sgd updates the tables: most of its optimizers cannot from sparse gradients."""
     if phase == "train_step" and optimizer != "sgd":
-        return f"tables are updated from sparse gradients by sgd alone; optimizer {optimizer} needs backend tbe"
+        return f"torch updates the tables of this backend by sgd alone; optimizer {optimizer} needs backend tbe"
     return None

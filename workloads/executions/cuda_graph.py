@@ -26,6 +26,8 @@ WARMUP_STEPS = 3
 """Steps on a side stream before capture, so that libraries and allocator have made what they make once."""
 FUSED = ("tbe",)
 """Backends whose backward updates the tables in kernels alone; a sparse gradient is coalesced through the host."""
+READS_OFFSETS = ("torchrec",)
+"""Backends that split the indices by table with a list of lengths, read from the device in every step."""
 
 
 def available(want: Want) -> str | None:
@@ -34,6 +36,8 @@ def available(want: Want) -> str | None:
         return "a CUDA graph needs a CUDA device"
     if want.placement in ("managed_caching", "host"):
         return f"placement {want.placement} runs part of each step on the host, which a CUDA graph cannot hold"
+    if want.backend in READS_OFFSETS:
+        return "torchrec reads its jagged tensor's offsets on the host in every step, which a CUDA graph cannot hold"
     if want.phase == "train_step" and want.backend not in FUSED:
         return "sparse gradients are coalesced with a look at the host, which a CUDA graph cannot hold; try 'tbe'"
     if want.phase == "train_step" and want.optimizer == "adam":
