@@ -9,6 +9,7 @@ from bench.by_identity import by_identity
 from bench.records import Case, Record
 from profiles.machine import Ceilings, Machine
 from profiles.roofline import gather_roof, gemm_roof, stream_roof
+from workloads.placements import as_stored
 from workloads.work import StageWork, line_bytes
 
 ROOF_TOLERANCE = 1.1
@@ -60,10 +61,11 @@ def gathered_bytes(record: Record, work: StageWork) -> int:
     the caches are emptied before each step, none is found there, and the ceiling is that of a gather over the whole
     tables, or four last-level caches where they are smaller.
     """
-    inputs, model = record.inputs, record.case.model
-    if inputs is None or model is None or not (record.case.cache_mode == "cold" or _never_met_again(record)):
+    inputs, case = record.inputs, record.case
+    if inputs is None or case.model is None or not (case.cache_mode == "cold" or _never_met_again(record)):
         return work.working_set_bytes
-    return max(work.working_set_bytes, model.table_bytes, 4 * inputs.llc_bytes)
+    stored = as_stored(case.model, case.backend, case.device, case.placement)
+    return max(work.working_set_bytes, stored.table_bytes, 4 * inputs.llc_bytes)
 
 
 def _never_met_again(record: Record) -> bool:

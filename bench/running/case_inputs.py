@@ -43,14 +43,15 @@ def num_batches(request: Request) -> int:
     Enough that their distinct rows exceed four last-level caches, or that nearly every row has been touched, or that
     no step of the whole measurement would meet a batch again; bounded by memory and by the time to make them.
     """
-    from workloads import inputs
+    from workloads import inputs, placements
 
     case, limits, spec = request.case, request.limits, request.case.model
     if spec is None or case.cache_mode == "hot":
         return 1
     llc_bytes = request.llc_bytes or UNKNOWN_LLC_BYTES
     lookups = case.batch_size * spec.lookups_per_sample
-    unique_bytes = inputs.unique_bytes(spec, case.batch_size)
+    stored = placements.as_stored(spec, case.backend, case.device, case.placement)
+    unique_bytes = inputs.unique_bytes(stored, case.batch_size)
     enough = math.ceil(LLC_MULTIPLE * llc_bytes / max(unique_bytes, 1))
     covering = math.ceil(max(COVERAGE_LOOKUPS * t.num_rows / (case.batch_size * t.pooling_factor) for t in spec.tables))
     batch_bytes = 2 * 8 * lookups + 4 * case.batch_size * (spec.num_dense + 1)

@@ -173,13 +173,14 @@ class Given(NamedTuple):
 def _make_inputs(request: Request, bundle: Any) -> Given:
     from workloads import batch as batches
     from workloads import inputs as sources
-    from workloads import models
+    from workloads import models, placements
 
     case, spec = request.case, bundle.spec
+    stored = placements.as_stored(spec, case.backend, case.device, case.placement)
     made, wrapped = sources.make_inputs(spec, case.batch_size, case.seed, num_batches(request))
     touches = batches.touch(spec, made)
     stats = input_stats(
-        spec,
+        stored,
         made,
         touches,
         request.llc_bytes,
@@ -188,7 +189,7 @@ def _make_inputs(request: Request, bundle: Any) -> Given:
         measured_llc_bytes=request.measured_llc_bytes,
     )
     work = with_index_bytes(
-        models.count_work(spec, case.batch_size, case.phase, touches, DTYPE_BYTES[case.dtype]),
+        models.count_work(stored, case.batch_size, case.phase, touches, DTYPE_BYTES[case.dtype]),
         case.batch_size,
         len(spec.tables),
         INDEX_DTYPES[case.index_dtype],

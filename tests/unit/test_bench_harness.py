@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -227,12 +228,27 @@ class TestNumBatches:
         distinct_bytes = num_batches(asked) * 20_000 * 256
         assert 4 * MIB <= distinct_bytes <= 4 * MIB + 2 * 20_000 * 256
 
+    def test_padded_rows_fill_the_cache_sooner(self) -> None:
+        spec = {"num_rows": 10_000_000, "dim": 64, "pooling_factor": 20, "batch_size": 1000, "num_tables": 1}
+        for device, batches in (("cpu", 6), ("cuda", 5)):  # 20,000 rows of 36 and of 48 bytes
+            asked = request(**spec, backend="tbe_int", row_type="int4", device=device)
+            assert num_batches(msgspec.structs.replace(asked, limits=Limits(budget_s=100))) == batches
+
     def test_making_inputs_is_bounded_by_the_measuring_time(self) -> None:
         spec = {"num_rows": 10_000_000, "pooling_factor": 100, "batch_size": 1000, "num_tables": 4}
         for limits, surely_s in ((Limits(budget_s=9.0), 0.6), (Limits(budget_s=0.2), 0.2)):
             asked = Request(case=make_case("tiny", None, spec), limits=limits, llc_bytes=10_000 * MIB)
             # A precise case stops after the least number of repeats; two batches are the least to rotate.
             assert num_batches(asked) * 400_000 <= max(surely_s * case_inputs.GENERATE_LOOKUPS_PER_S, 2 * 400_000)
+
+
+@pytest.mark.parametrize(("device", "row_bytes"), [("cpu", 8), ("cuda", 16)])
+def test_bytes_of_a_case_are_those_of_rows_as_stored(device: str, row_bytes: int) -> None:
+    asked = request(backend="tbe_int", row_type="int4", device=device, cache_mode="hot", batch_size=64)
+    given = harness._make_inputs(asked, SimpleNamespace(spec=asked.case.model, prepare=lambda batch: batch))
+    assert given.work.row_bytes == row_bytes
+    assert given.work.stages["embedding"].bytes_logical == given.work.lookups * row_bytes
+    assert given.stats.rotation_unique_bytes == given.stats.unique_rows_per_step * row_bytes
 
 
 class TestInputStats:
