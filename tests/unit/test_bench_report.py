@@ -13,7 +13,7 @@ import pytest
 
 from bench import plots
 from bench.plots import style
-from bench.records import Outcome, Record, Replayed, StageTime
+from bench.records import Channel, Outcome, Record, Replayed, StageTime
 from bench.reporting import cases as report_cases
 from bench.reporting import format as report_format
 from bench.reporting import report
@@ -49,6 +49,14 @@ def test_title_facts_and_commands() -> None:
     assert [fact.label for fact in found.facts][:2] == ["Most samples/s, forward", "Most samples/s, train"]
     assert found.commands[0][1] == "dlrm-bench sweep quick"
     assert found.commands[1][1] == "dlrm-bench sweep --resume 'results/local/a b'"
+
+
+def test_whether_memory_traffic_was_counted_is_said_of_the_run() -> None:
+    assert dict(built().conventions)["Modelled"].endswith("No counter of memory traffic was read in this run.")
+    times = RECORDS[0].telemetry[0].times_s
+    counted = Channel(name="memory_read_bytes", source="perf", times_s=times, values=tuple(1e9 * t for t in times))
+    found = [msgspec.structs.replace(RECORDS[0], telemetry=(counted,)), *RECORDS[1:]]
+    assert "counters were read in 1 of 28 cases" in dict(built(found).conventions)["Modelled"]
 
 
 def test_ended_badly_is_told_with_its_reason() -> None:
