@@ -64,7 +64,7 @@ def doctor(json: Json = False) -> None:
 @app.command("list")
 def list_verb(
     what: Annotated[
-        str | None, typer.Argument(help="presets, sweeps, models, backends, indices, lengths or metrics.")
+        str | None, typer.Argument(help="presets, sweeps, models, backends, executions, indices, lengths or metrics.")
     ] = None,
     json: Json = False,
 ) -> None:

@@ -12,7 +12,7 @@ from bench.records import Case, Limits
 FILL_BYTES_PER_S = 1.5e9
 FIXED_S = 0.3
 LEAST_STEPS = 24
-"""Steps of a case however long they take: check, warm-up, twelve repeats, trace."""
+"""Steps of a case however long they take, about: check, warm-up, the six repeats before a budget may end it, trace."""
 COMPILE_S = 20.0
 """Order of a cold torch.compile of one DLRM; a plan's time is an estimate, not a promise."""
 MEMORY_SHARE = 0.9

@@ -397,7 +397,10 @@ class QualityTrial(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How long and how precisely each case is measured; at most `remeasured` cases once more, by other processes."""
+    """How long and how precisely each case is measured; at most `remeasured` cases once more, by other processes.
+
+    `precision_frac` ends measuring after `min_repeats` at the least, `budget_s` after 6 (bench/running/stopping.py).
+    """
 
     precision_frac: Annotated[float, msgspec.Meta(ge=0)] = 0.02
     min_repeats: Annotated[int, msgspec.Meta(ge=1)] = 12

@@ -14,7 +14,7 @@ from bench.gate.revisions import WORKING_TREE, Revision, resolve
 from bench.gate.side import Checkout
 from bench.gate.suite import Place, SuiteCase, not_gated
 from bench.records import Case
-from bench.sweep import now
+from bench.sweep import now, own_version
 from bench.sweep_spec import parse_flag
 from profiles.machine import Machine
 from workloads.spec import SpecError
@@ -73,8 +73,6 @@ def make_manifest(
     argv: Sequence[str] = (),
 ) -> GateManifest:
     """The manifest of a gate run that starts now; a seed is drawn where none is asked for."""
-    from importlib.metadata import version
-
     return GateManifest(
         schema_version=SCHEMA_VERSION,
         kind="gate",
@@ -92,7 +90,7 @@ def make_manifest(
         machine=machine.cpu.name,
         machine_hash=machine.fingerprint.hash,
         llc_bytes=machine.llc_bytes("cpu"),
-        version=version("dlrm-bench"),
+        version=own_version(),
     )
 
 

@@ -14,6 +14,7 @@ from bench.inspection.page_model import Inspected, page_model
 from bench.inspection.result import Inspection, InspectionSet
 from bench.perfetto import TraceServer
 from bench.records import Record
+from bench.sweep import own_version
 from bench.terminal import printable
 from profiles.machine import Machine
 from profiles.trace.columns import Trace
@@ -60,9 +61,7 @@ def save_page(path: Path, model: PageModel) -> None:
 
 def provenance() -> str:
     """The program that made a page."""
-    from importlib.metadata import version
-
-    return f"dlrm-bench {version('dlrm-bench')}"
+    return f"dlrm-bench {own_version()}"
 
 
 def serve_trace(paths: Sequence[Path]) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from bench.by_identity import by_identity
 from bench.records import Case, Record
 from bench.reporting.format import count, short
 from bench.terminal import printable
-from workloads.spec import ModelSpec, num_features
+from workloads.spec import ModelSpec, TableSpec, num_features
 
 Value = str | int | float | bool
 Axes = dict[str, Value]
@@ -32,6 +33,18 @@ WORDS = {
     "wait policy": "wait",
     "matmul precision": "matmul",
     "bounds check": "bounds check",
+    "pooling mode": "pooling",
+    "shift": "shift",
+    "hot rows": "hot rows",
+    "hot share": "hot share",
+    "reuse": "reuse",
+    "working set": "working set",
+    "length spread": "length spread",
+    "dense inputs": "dense inputs",
+    "bottom MLP": "bottom MLP",
+    "top MLP": "top MLP",
+    "cross layers": "cross layers",
+    "content": "content",
 }
 USUAL: Axes = {
     "allocator": "pinned",
@@ -47,6 +60,28 @@ USUAL: Axes = {
 }
 """Settings of the process and their default values, as axes_of words them. Threads are an axis of their own."""
 MANY_SETTINGS = 3
+WITHIN: dict[str, tuple[str, ...]] = {
+    "pooling mode": ("model",),
+    "weighted": ("model",),
+    "shift": ("model",),
+    "hot rows": ("model",),
+    "hot share": ("model",),
+    "reuse": ("model",),
+    "working set": ("model",),
+    "length spread": ("model",),
+    "dense inputs": ("model",),
+    "bottom MLP": ("model", "interaction"),
+    "top MLP": ("model",),
+    "self-interaction": ("model",),
+    "cross layers": ("model",),
+    "form": ("model",),
+    "rank": ("model",),
+    "replay": ("model",),
+    "content": ("model", "replay"),
+    "remap": ("model", "replay"),
+}
+"""Axes told only where cases that agree in these differ in them (not having one is a value too): what merely belongs to
+a model is said by its name."""
 TITLES = {
     "rows": "rows per table",
     "dim": "dim",
@@ -57,6 +92,8 @@ TITLES = {
     "cache": "cache mode",
     "cache_load": "cache load factor",
 }
+MIXED = "mixed"
+"""The value of an axis in which the tables of one model differ."""
 PHASES = {"forward": "forward", "train_step": "train"}
 
 
@@ -101,42 +138,92 @@ def axes_of(case: Case) -> Axes:
 def _model_axes(model: ModelSpec) -> Axes:
     tables = model.tables[: num_features(model)]
     number = len(tables)
-    replayed: Axes = {"replay": Path(model.replay).name} if model.replay else {}
-    found: Axes = replayed | {
+    found: Axes = _replay_axes(model) | {
         "model": model.name,
         "rows": round(sum(t.num_rows for t in tables) / number),
         "dim": round(sum(t.dim for t in tables) / number),
         "tables": number,
         "pooling": sum(t.pooling_factor for t in tables) / number,
-        "indices": tables[0].indices,
-        "exponent": tables[0].exponent,
-        "lengths": tables[0].lengths,
+        "indices": _common(tables, "indices"),
+        "exponent": _common(tables, "exponent"),
+        "lengths": _common(tables, "lengths"),
         "interaction": model.interaction,
         "rows_scale": model.rows_scale,
-        "row_type": tables[0].row_type,
+        "row_type": _common(tables, "row_type"),
     }
     if model.form:
         found["form"] = model.form
-    if model.variant == "dcnv2":
+    if model.variant == "dcnv2" or model.cross_rank:
         found["rank"] = model.cross_rank or "full"
-    return found
+    weighted = {True: "weighted", False: "unweighted"}
+    return found | {
+        "pooling mode": _common(tables, "pooling"),
+        "weighted": weighted.get(_common(tables, "weighted"), MIXED),
+        "shift": _common(tables, "shift"),
+        "hot rows": _common(tables, "hot_rows"),
+        "hot share": _common(tables, "hot_share"),
+        "reuse": _common(tables, "reuse"),
+        "working set": _common(tables, "working_set"),
+        "length spread": _common(tables, "length_spread"),
+        "dense inputs": model.num_dense,
+        "bottom MLP": _bottom_mlp(model),
+        "top MLP": _widths(model.top_mlp),
+        "self-interaction": "self-interaction" if model.interaction_self else "no self-interaction",
+        "cross layers": model.cross_layers,
+    }
+
+
+def _replay_axes(model: ModelSpec) -> Axes:
+    """The file by its name and, since two folders may hold files of one name, by its content."""
+    if not model.replay:
+        return {}
+    found: Axes = {"replay": Path(model.replay).name, "remap": "rows folded" if model.remap else "rows as captured"}
+    return found | {"content": model.captured.digest[:8]} if model.captured else found
+
+
+def _common(tables: Sequence[TableSpec], field: str) -> Any:
+    """What all tables have in a field, or that they differ."""
+    found = {getattr(t, field) for t in tables}
+    return found.pop() if len(found) == 1 else MIXED
+
+
+def _bottom_mlp(model: ModelSpec) -> str:
+    """Widths; the last one follows the tables' dim where the interaction is a dot product: no axis of its own."""
+    widths = model.bottom_mlp
+    if model.interaction == "dot" and widths and widths[-1] == model.tables[0].dim:
+        return "-".join((*map(str, widths[:-1]), "dim"))
+    return _widths(widths)
+
+
+def _widths(widths: Sequence[int]) -> str:
+    return "-".join(map(str, widths)) or "none"
 
 
 def varying(cases: Sequence[Case]) -> list[str]:
     """Axes with more than one value among `cases`, in reading order; of those that have the axis.
 
-    That tables were scaled is told even where all were scaled alike.
+    That tables were scaled is told even where all were scaled alike; of axes in WITHIN only what tells cases of one
+    model apart.
     """
     every = [axes_of(c) for c in cases]
     names = dict.fromkeys(name for axes in every for name in axes)
     scaled = any(axes.get("rows_scale", 1.0) != 1.0 for axes in every)
     told = {"rows_scale"} if scaled else set()
-    return [n for n in names if n in told or len({axes[n] for axes in every if n in axes}) > 1]
+    return [n for n in names if n in told or _varies(n, every)]
+
+
+def _varies(name: str, every: Sequence[Axes]) -> bool:
+    if name not in WITHIN:
+        return len({axes[name] for axes in every if name in axes}) > 1
+    by_owner: dict[tuple[Value | None, ...], set[Value | None]] = {}
+    for axes in every:
+        by_owner.setdefault(tuple(axes.get(owner) for owner in WITHIN[name]), set()).add(axes.get(name))
+    return any(len(found) > 1 for found in by_owner.values())
 
 
 def value_text(name: str, value: Value) -> str:
     """One value of an axis: rows 1M, train, 4 KiB."""
-    if name == "rows":
+    if name in ("rows", "hot rows") and not isinstance(value, str):
         return count(float(value))
     if name == "rows_scale":
         return f"all rows ×{value:g}" if value != 1.0 else "full size"

@@ -61,7 +61,7 @@ CONVENTIONS = (
         "Modelled",
         "FLOPs and bytes, counted from the inputs of the case: logical bytes are every row looked up; compulsory bytes "
         "are distinct rows in whole 64-byte lines, once, with indices, offsets and outputs; traffic that a cache saved "
-        "or wasted is in neither. A multiply-add is two FLOPs. No hardware counter is read.",
+        "or wasted is in neither. A multiply-add is two FLOPs.",
     ),
     (
         "Roof",
@@ -131,11 +131,23 @@ def build_report(
         columns=columns(),
         rows=tuple(case_row(r, machine, names, traces, apart) for r in found),
         ended=tuple(ended_row(r, names) for r in records if r.outcome.status != "ok"),
-        conventions=CONVENTIONS,
+        conventions=_conventions(found, machine),
         commands=tuple(_commands(manifest, run_dir)),
         provenance=f"dlrm-bench {manifest.version}, commit {manifest.commit or 'unknown'}, "
         f"machine {machine.fingerprint.hash}",
     )
+
+
+def _conventions(found: Sequence[Record], machine: Machine) -> tuple[tuple[str, str], ...]:
+    """How to read the report; whether anything stands beside the model depends on the run."""
+    counted = sum(metrics.value(r, machine, "memory_traffic_bytes_per_s") is not None for r in found)
+    told = (
+        f"Beside the model, the memory controllers' own counters were read in {counted} of {len(found)} cases, of the "
+        "whole machine: memory_traffic_bytes_per_s and traffic_over_compulsory in `show --json`."
+        if counted
+        else "No counter of memory traffic was read in this run."
+    )
+    return tuple((name, f"{text} {told}" if name == "Modelled" else text) for name, text in CONVENTIONS)
 
 
 def _quality(found: Sequence[Record], machine: Machine, apart: Between | None) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from statistics import median
 
 from bench.records import Limits
-from bench.stats import median_interval
+from bench.stats import FEWEST, median_interval
 
 STEADY_WINDOW = 5
 STEADY_CHANGE_FRAC = 0.03
@@ -48,8 +48,9 @@ class Precision:
     """Stop when the 95 % interval of the median is within the asked width, or the budget or the repeats run out.
 
     The width is the half width over the median. It must still be narrow enough after a quarter more repeats: whoever
-    stops at the first narrow look stops in calm spells, and too early. `reason` is None while more is needed, else
-    precision, time_budget or max_repeats.
+    stops at the first narrow look stops in calm spells, and too early. The budget ends nothing before 6 repeats
+    (`min_repeats` where fewer were asked for), which the interval needs, however long they take. `reason` is None while
+    more is needed, else precision, time_budget or max_repeats.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -71,7 +72,8 @@ class Precision:
             return "precision"
         if len(self.times_s) >= limits.max_repeats:
             return "max_repeats"
-        return "time_budget" if self._elapsed_s >= limits.budget_s else None
+        enough = len(self.times_s) >= min(FEWEST, limits.min_repeats)
+        return "time_budget" if enough and self._elapsed_s >= limits.budget_s else None
 
     def _confirmed(self) -> bool:
         """Whether the interval is narrow and has been so for a quarter of the repeats before."""

@@ -10,6 +10,8 @@ import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import msgspec
+
 from bench import metrics
 from bench.records import Case, Record
 from workloads.spec import ModelSpec, num_features
@@ -179,10 +181,13 @@ def series(records: Sequence[Record]) -> list[Series]:
 
 def _identity(case: Case, model: ModelSpec) -> tuple[object, ...]:
     """Everything that has to agree within a series; tables by the first one, which the others repeat."""
-    first = model.tables[0]
+    # A replayed file counts by its content (`captured`), wherever it lies; names say nothing of what is computed.
     return (
-        (variant_name(model), model.form, model.interaction, model.cross_layers, model.num_dense),
-        (model.bottom_mlp, model.top_mlp, model.rows_scale),
-        (first.num_rows, first.dim, first.pooling_factor, first.indices, first.exponent, first.row_type),
-        *(getattr(case, field) for field in case.__struct_fields__ if field not in ("model", "code")),
+        _fields(model, ("name", "tables", "replay")),
+        _fields(model.tables[0], ("name",)),
+        _fields(case, ("model", "code")),
     )
+
+
+def _fields(struct: msgspec.Struct, left_out: Sequence[str]) -> tuple[object, ...]:
+    return tuple(getattr(struct, field) for field in struct.__struct_fields__ if field not in left_out)

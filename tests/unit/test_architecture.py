@@ -82,6 +82,11 @@ def test_reading_verbs_import_no_torch(module: str) -> None:
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
+def test_the_own_version_is_asked_in_one_place_which_knows_what_to_say_without_one() -> None:
+    asking = [path.relative_to(ROOT) for path in FILES if 'version("dlrm-bench")' in path.read_text().replace("'", '"')]
+    assert asking == [Path("bench/sweep.py")]
+
+
 def test_no_module_is_named_like_one_of_the_standard_library() -> None:
     names = {path.stem for path in FILES if path.parent.name in PACKAGES}
     assert not names & {"inspect", "profile", "trace", "types", "statistics", "platform", "select"}

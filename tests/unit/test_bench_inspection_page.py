@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 from html.parser import HTMLParser
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from bench.commands.inspect_page import provenance
 from bench.inspection import page_charts, page_words
 from bench.inspection.lanes import COLUMNS, NO_DELAY, Timeline, make_lane, pack, rows, thin
 from bench.inspection.page import PageModel, RoofPoint, render_page, write_page
@@ -353,3 +355,11 @@ def test_memory_chart_keeps_the_peak_of_many_points() -> None:
     assert top == (pytest.approx(701, abs=2), pytest.approx(1000 - 6e6 / (6 * 2**20) * 1000, abs=1))
     assert [t.text for t in chart.y_ticks] == ["0", "1.5 MiB", "3 MiB", "4.5 MiB", "6 MiB"]
     assert [t.text for t in chart.x_ticks] == ["0", "50 ms"]
+
+
+def test_a_page_can_be_made_where_the_program_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> str:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "version", missing)
+    assert provenance() == "dlrm-bench not installed"

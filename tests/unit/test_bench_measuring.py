@@ -61,6 +61,31 @@ def test_noise_beyond_the_budget_stops_by_time_and_says_imprecise() -> None:
     assert "imprecise" in found.flags
 
 
+def test_the_budget_ends_no_case_before_an_interval_can_hold_its_median() -> None:
+    found = measure(nothing, [0], FakeClock(10.0, noise=0.01), Limits(budget_s=2.0))
+    assert (found.stopped_by, len(found.times_s)) == ("time_budget", 6)
+    assert "imprecise" in found.flags
+
+
+@pytest.mark.parametrize(
+    ("limits", "reason", "count"),
+    [
+        ({"min_repeats": 3}, "time_budget", 3),
+        ({"min_repeats": 1}, "time_budget", 1),
+        ({"min_repeats": 12}, "time_budget", 6),
+        ({"max_repeats": 2}, "max_repeats", 2),
+    ],
+)
+def test_fewer_repeats_than_that_are_taken_where_they_are_asked_for(
+    limits: dict[str, int], reason: str, count: int
+) -> None:
+    stop = Precision(Limits(budget_s=2.0, precision_frac=0.0, **limits))  # type: ignore[arg-type]
+    for step_s in range(count):
+        assert stop.reason is None
+        stop.add(10.0 + step_s, 10.0)
+    assert stop.reason == reason
+
+
 def test_repeats_are_capped() -> None:
     found = measure(nothing, [0], FakeClock(0.05, noise=0.5), Limits(budget_s=1e9, precision_frac=0, max_repeats=30))
     assert (found.stopped_by, len(found.times_s)) == ("max_repeats", 30)

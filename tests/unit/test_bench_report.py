@@ -13,7 +13,7 @@ import pytest
 
 from bench import plots
 from bench.plots import style
-from bench.records import Outcome, Record, Replayed, StageTime
+from bench.records import Channel, Outcome, Record, Replayed, StageTime
 from bench.reporting import cases as report_cases
 from bench.reporting import format as report_format
 from bench.reporting import report
@@ -64,6 +64,14 @@ def test_the_title_names_the_gpu_that_cases_ran_on() -> None:
     assert title("cuda:1", "cuda:1") == "paper on A100"
     assert title("cpu", "cuda", "cuda:1") == "paper on H100 and A100"
     assert title("cpu") == "paper on AMD EPYC 7B13"
+
+
+def test_whether_memory_traffic_was_counted_is_said_of_the_run() -> None:
+    assert dict(built().conventions)["Modelled"].endswith("No counter of memory traffic was read in this run.")
+    times = RECORDS[0].telemetry[0].times_s
+    counted = Channel(name="memory_read_bytes", source="perf", times_s=times, values=tuple(1e9 * t for t in times))
+    found = [msgspec.structs.replace(RECORDS[0], telemetry=(counted,)), *RECORDS[1:]]
+    assert "counters were read in 1 of 28 cases" in dict(built(found).conventions)["Modelled"]
 
 
 def test_ended_badly_is_told_with_its_reason() -> None:

@@ -91,6 +91,20 @@ def settings() -> list[Record]:
     return found
 
 
+def pages(seeds: Sequence[int]) -> list[Record]:
+    """Two dims, both a fifth slower on 4 KiB pages; processes of one case 2 % apart."""
+    return [
+        measured(
+            "paper",
+            1e-4 * dim * (1 if huge else 1.2) * (1 + 0.01 * seed),
+            {"dim": dim, "huge_pages": huge, "seed": seed},
+        )
+        for dim in (16, 64)
+        for huge in (True, False)
+        for seed in seeds
+    ]
+
+
 def caches() -> list[Record]:
     """Lookups in one table: ten times as fast from the cache, of 32 MiB, as from memory; cold never fast."""
     found = []
@@ -320,6 +334,25 @@ def test_settings_are_held_beside_the_default_process_by_process() -> None:
     assert "int32" in found.text[-1]
     assert "medium" in found.text[-1]
     assert len(found.text) == 2
+
+
+def test_settings_are_held_beside_the_default_shape_by_shape() -> None:
+    found = made("settings", run(pages((0, 1, 2))))
+    assert [(r[0], r[1], r[3], r[-1]) for r in cells(found)] == [
+        ("pages: huge", "paper · bag · forward · dim 16", "1", "2.0 %"),
+        ("pages: 4 KiB", "paper · bag · forward · dim 16", "0.83×", "2.0 %"),
+        ("pages: huge", "paper · bag · forward · dim 64", "1", "2.0 %"),
+        ("pages: 4 KiB", "paper · bag · forward · dim 64", "0.83×", "2.0 %"),
+    ]
+    assert [t.partition(" is ")[0] for t in found.text] == ["pages 4 KiB"] * 2
+    assert "in 3 of 3 pairs of processes" in found.text[0]
+
+
+def test_one_process_at_each_value_tells_nothing_apart() -> None:
+    found = made("settings", run(pages((0,))))
+    assert [r[-1] for r in cells(found)] == ["one process"] * 4
+    (text,) = found.text
+    assert text.startswith("pages 4 KiB was 0.83× as fast as huge in 2 cases, one process at either value")
 
 
 def test_the_verdict_says_what_page_faults_cost_and_what_pinning_brought() -> None:

@@ -72,6 +72,21 @@ def test_series_hold_what_differs_in_the_number_of_features_alone() -> None:
     assert series(sample_records.records()) == []
 
 
+@pytest.mark.parametrize("changes", [{"weighted": True}, {"hot_share": 0.5}, {"lengths": "uniform"}])
+def test_series_are_of_equal_tables(changes: dict[str, object]) -> None:
+    def changed(record: Record) -> Record:
+        model = record.case.model
+        assert model is not None
+        tables = tuple(msgspec.structs.replace(t, **changes) for t in model.tables)
+        return msgspec.structs.replace(
+            record, case=msgspec.structs.replace(record.case, model=msgspec.structs.replace(model, tables=tables))
+        )
+
+    found = series([*RECORDS, *map(changed, RECORDS)])
+    assert len(found) == 2 * len(series(RECORDS))
+    assert all(s.sizes == list(sample_structure.SIZES) for s in found)
+
+
 def test_a_series_is_fitted_over_its_large_sizes() -> None:
     poly2 = next(s for s in series(RECORDS) if s.variant == "poly2, block")
     law = poly2.law("interaction_params")

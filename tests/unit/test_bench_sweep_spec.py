@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from bench.commands.sweep import rough_step_s
@@ -9,7 +12,7 @@ from bench.plan import Surroundings, plan
 from bench.records import Case
 from bench.sections.paper import is_paper
 from bench.study.scaling import variant_name
-from bench.sweep_spec import cases, load_sweep, make_case, override, parse_flag, parse_sweep, sweep_names
+from bench.sweep_spec import AXES, cases, load_sweep, make_case, override, parse_flag, parse_sweep, sweep_names
 from workloads.describe import memory_needed
 from workloads.spec import SpecError, num_features
 
@@ -90,6 +93,11 @@ def test_every_named_sweep_plans_on_a_small_machine(name: str) -> None:
     assert all("rows_scale" in reason for reason in skipped)
     assert sum(p.estimate_s for p in planned) < 600
     assert max(p.estimate_s for p in planned) < sweep.limits.timeout_s
+
+
+def test_the_guide_names_every_axis() -> None:
+    guide = (Path(__file__).parent.parent.parent / "docs" / "howto" / "sweep.md").read_text(encoding="utf-8")
+    assert set(AXES) <= set(re.findall(r"\w+", guide))
 
 
 def test_structure_has_every_variant_over_the_number_of_features() -> None:

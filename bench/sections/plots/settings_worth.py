@@ -5,7 +5,7 @@ from __future__ import annotations
 from statistics import median
 from typing import TYPE_CHECKING
 
-from bench.plots import ratio_rows
+from bench.plots import ratio_rows, style
 from bench.run import Run
 from bench.sections.settings import worths
 
@@ -27,5 +27,9 @@ def alt(run: Run) -> str:
 
 def draw(run: Run) -> Figure | None:
     """None where no setting varies alone."""
-    rows = [(f"{w.setting} {w.value} · {w.where}", w.ratios) for w in worths(run)]
-    return ratio_rows.draw(rows, "speed over the default's")
+    found = worths(run)
+    rows = [(f"{w.setting} {w.value} · {w.where}", w.ratios) for w in found[: style.MAX_ROWS]]
+    made = ratio_rows.draw(rows, "speed over the default's")
+    if made:
+        style.say_rest(made.axes[0], len(rows), len(found))
+    return made
