@@ -99,6 +99,7 @@ def _environment(checkout: Checkout, call: PytestCall, told: Path) -> Mapping[st
     """As for the gate's own workers: the side's code first, ours last, the allocator pinned."""
     instructions = {
         "out": str(told),
+        "timed": call.timed,
         "wanted": call.wanted,
         "controls": call.controls,
         "tree": str(checkout.working_tree),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 import sys
@@ -209,3 +210,22 @@ def test_a_file_that_cannot_be_imported_takes_no_other_with_it(
     assert list(found.tests) == [FINE]
     assert {n: e.outcome for n, e in found.ended.items()} == ({} if how.get("collect_only") else {FINE: "passed"})
     assert list(found.times_s) == ([FINE] if how.get("timed") else [])
+
+
+ADDOPTS = (
+    "--benchmark-only --benchmark-skip --benchmark-disable --benchmark-enable --benchmark-autosave --benchmark-compare "
+    "--benchmark-compare-fail=min:1% -x"
+)
+
+
+@pytest.mark.parametrize("how", [{"collect_only": True}, {"count": True}, {"timed": True}], ids=str)
+def test_what_addopts_say_of_other_runs_is_not_for_the_gate(
+    suite: Checkout, tmp_path: Path, how: dict[str, Any]
+) -> None:
+    addopts = ADDOPTS + (" --dist=loadfile" if importlib.util.find_spec("xdist") else "")
+    (suite.root / "pytest.ini").write_text(f"[pytest]\naddopts = {addopts}\n")
+    found = run_pytest(suite, PytestCall(arguments=("--benchmark-max-time=0.02",), **how), tmp_path, "c")
+    assert list(found.tests) == [FINE]
+    assert {n: e.outcome for n, e in found.ended.items()} == ({} if how.get("collect_only") else {FINE: "passed"})
+    assert list(found.times_s) == ([FINE] if how.get("timed") else [])
+    assert not list(suite.root.rglob("*.json"))
