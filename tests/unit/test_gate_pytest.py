@@ -229,3 +229,10 @@ def test_what_addopts_say_of_other_runs_is_not_for_the_gate(
     assert {n: e.outcome for n, e in found.ended.items()} == ({} if how.get("collect_only") else {FINE: "passed"})
     assert list(found.times_s) == ([FINE] if how.get("timed") else [])
     assert not list(suite.root.rglob("*.json"))
+
+
+def test_a_suite_of_more_names_than_an_environment_holds_is_asked_for(suite: Checkout, tmp_path: Path) -> None:
+    names = tuple(f"test_good.py::test_fine[{number:0100}]" for number in range(3000))
+    found = run_pytest(suite, PytestCall(arguments=(), wanted=(*names, FINE)), tmp_path, "c")
+    assert list(found.ended) == [FINE]
+    assert run_pytest(suite, PytestCall(arguments=(), wanted=names), tmp_path, "c").ended == {}

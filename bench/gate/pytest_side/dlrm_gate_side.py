@@ -1,8 +1,8 @@
 """Loaded into one side's pytest by the gate (-p dlrm_gate_side): says what was collected, how tests ended, controls.
 
 Like worker.py it imports nothing of `bench`: whatever of that name the side imports is the side's own. Its folder is on
-the side's PYTHONPATH. DLRM_GATE_SIDE holds its instructions as JSON: out (file to write), timed (else tests run once),
-wanted (tests to keep, null: all), controls (their names), tree and checkout (paths, to notice code of the wrong one).
+the side's PYTHONPATH. DLRM_GATE_SIDE names a file of instructions in JSON: out (file to write), timed (else tests run
+once), wanted (tests to keep, null: all), controls (their names), tree and checkout (to notice code of the wrong one).
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ CONTROL_BLOCKS, BLOCK_S = 25, 0.010
 OUTSIDE = ("site-packages", "dist-packages")
 COUNTERS = "dlrm_bench_counters"
 KEPT: dict[str, Any] = {"tests": {}, "errors": {}, "ended": {}, "counters": {}, "controls": {}}
-TOLD: dict[str, Any] = json.loads(os.environ.get("DLRM_GATE_SIDE", "{}"))
+ASKED = os.environ.get("DLRM_GATE_SIDE")
+TOLD: dict[str, Any] = json.loads(Path(ASKED).read_bytes()) if ASKED else {}
 NEUTRAL: dict[str, Any] = {
     "maxfail": 0,
     "dist": "no",
@@ -62,7 +63,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in measuring:
         marks = [dict(m.kwargs) for m in item.iter_markers("dlrm_bench")]
         KEPT["tests"][item.nodeid] = {key: value for given in reversed(marks) for key, value in given.items()}
-    wanted = TOLD.get("wanted")
+    wanted = None if TOLD.get("wanted") is None else frozenset(TOLD["wanted"])
     kept = [i for i in measuring if wanted is None or i.nodeid in wanted]
     config.hook.pytest_deselected(items=[i for i in items if i not in kept])
     items[:] = kept
