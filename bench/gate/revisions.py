@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -107,9 +108,23 @@ def checkouts(root: Path, base: Revision | None, head: Revision) -> Iterator[tup
         yield (home / "base" if base is not None else None), home / "head"
     finally:
         for path, _ in made:
-            _run_git(root, ("worktree", "remove", "--force", str(path)))
+            _remove(root, path)
         shutil.rmtree(home, ignore_errors=True)
-        _run_git(root, ("worktree", "prune"))
+
+
+def _remove(root: Path, path: Path) -> None:
+    """Take back one checkout of ours. No prune: it forgets worktrees of the user's whose disk is away right now."""
+    if not _run_git(root, ("worktree", "remove", "--force", str(path))).returncode:
+        return
+    # Git leaves the record of a checkout that the side's code has broken, and of one that it made only half.
+    found = _run_git(root, ("rev-parse", "--git-common-dir"))
+    common = root / os.fsdecode(found.stdout).rstrip("\n")
+    for record in (common / "worktrees").glob("*/gitdir"):
+        # Absolute, or relative to the record (worktree.useRelativePaths).
+        with contextlib.suppress(OSError):
+            place = record.parent / os.fsdecode(record.read_bytes()).rstrip("\n")
+            if place.parent.resolve() == path.resolve():
+                shutil.rmtree(record.parent)
 
 
 def _check_out(root: Path, path: Path, revision: Revision) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -62,6 +63,20 @@ def test_sides_have_their_own_files_and_the_working_tree_is_overlaid(repo: Path)
     assert not new.exists()
     listed = subprocess.run(["git", "-C", str(repo), "worktree", "list"], capture_output=True, text=True, check=True)
     assert len(listed.stdout.splitlines()) == 1
+
+
+def test_a_worktree_of_the_users_whose_disk_is_away_keeps_its_record(repo: Path, tmp_path: Path) -> None:
+    git(repo, "worktree", "add", "--detach", "--quiet", str(tmp_path / "mine"))
+    (tmp_path / "mine").rename(tmp_path / "away")
+    head = resolve(repo, "HEAD", sys.executable)
+    with checkouts(repo, head, head) as (old, new):
+        assert old is not None
+        (old / ".git").unlink()
+        shutil.rmtree(new)
+    assert [p.name for p in (repo / ".git" / "worktrees").iterdir()] == ["mine"]
+    assert not old.exists()
+    (tmp_path / "away").rename(tmp_path / "mine")
+    git(tmp_path / "mine", "status")
 
 
 def test_an_unknown_revision_is_told_with_what_there_is(repo: Path) -> None:
