@@ -134,13 +134,25 @@ def _check_out(root: Path, path: Path, revision: Revision) -> None:
 
 
 def _overlay(root: Path, path: Path) -> None:
-    """Put the working tree's files over its commit's, and take away what it has deleted."""
-    for name in _files(root):
+    """Make the checkout's files those of the working tree; a file may have become a folder, or the reverse."""
+    wanted = [name for name in _files(root) if _is_file(root, name)]
+    tracked = git(path, "ls-files", "-z").split("\0")
+    # First: what is gone may be where a folder, or a file, is to be now.
+    for name in {*tracked} - {*wanted, ""}:
+        if _is_file(path, name):
+            (path / name).unlink()
+    for name in wanted:
         source, target = root / name, path / name
-        if source.is_file() or source.is_symlink():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            if target.is_symlink() or target.exists():
-                target.unlink()
-            shutil.copy2(source, target, follow_symlinks=False)
-        elif target.is_file() and not os.path.lexists(source):
-            target.unlink()
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.is_dir() and not target.is_symlink():
+            shutil.rmtree(target)
+        else:
+            target.unlink(missing_ok=True)
+        shutil.copy2(source, target, follow_symlinks=False)
+
+
+def _is_file(root: Path, name: str) -> bool:
+    """Whether git sees a file or link here. Nothing beyond a link: it lies elsewhere, and is not ours to touch."""
+    path = root / name
+    folders = list(Path(name).parents)[:-1]
+    return (path.is_symlink() or path.is_file()) and not any((root / folder).is_symlink() for folder in folders)
