@@ -116,6 +116,35 @@ def test_bad_settings_are_named(changes: dict[str, object]) -> None:
         presets.changed(presets.load("default"), changes)
 
 
+OUT_OF_RANGE = {
+    "confidence": (0.49, 1.0, 95.0, math.nan),
+    "max_excluded_frac": (-0.01, 1.01, math.nan),
+    "floor_s": (-1e-9, math.inf, math.nan),
+    "min_effect_frac": (-0.01, 0.05, math.inf, math.nan),
+    "block_s": (0.0, -1.0, 10.1, math.inf, math.nan),
+    "pairs": (0, -2, 10_002),
+    "family_error": (1.0, math.nan),
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, v) for name, values in OUT_OF_RANGE.items() for v in values])
+def test_settings_that_crash_late_or_let_nothing_fail_are_refused(name: str, value: float) -> None:
+    with pytest.raises(SpecError, match=f"--set {name} = "):
+        presets.changed(presets.load("default"), {name: value})
+
+
+def test_the_ends_of_the_ranges_are_allowed() -> None:
+    ends = {
+        "confidence": 0.5,
+        "max_excluded_frac": 1,
+        "floor_s": 0,
+        "min_effect_frac": 0,
+        "block_s": 10,
+        "pairs": 10_000,
+    }
+    assert presets.changed(presets.load("default"), dict(ends)).confidence == 0.5
+
+
 def test_the_statistics_hold_under_five_laws_of_noise_and_naive_rules_do_not() -> None:
     report = selftest(seed=0)
     assert report.null_cases == 20_000
