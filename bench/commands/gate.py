@@ -41,6 +41,7 @@ from bench.machine_lock import machine_lock
 from profiles.atomic_file import write_atomically
 
 PAGE = "gate.html"
+SAVES = "a run that saves counters compares nothing and cannot be resumed: give its command again, it takes seconds"
 
 
 def run_gate(options: GateOptions) -> int:
@@ -120,7 +121,8 @@ def _run(
                 gate_run = GateRun(run_dir, manifest, sides, skipped, watching, base_lines)
             lines = gate_run.run()
     except KeyboardInterrupt:
-        told = f"\nstopped; whole epochs are kept. Go on with: dlrm-bench gate --resume {run_dir}"
+        kept = f"whole epochs are kept. Go on with: dlrm-bench gate --resume {run_dir}"
+        told = f"\nstopped; {SAVES if manifest.save else kept}"
         stderr().print(told, markup=False, soft_wrap=True)
         return Exit.INTERRUPTED
     except SideLostError as lost:
@@ -152,6 +154,8 @@ def _resume(options: GateOptions, run_dir: Path) -> int:
     if options.suite or options.base or options.settings or options.budget or options.against or options.save:
         raise UsageError("--resume goes on with a run as it was begun; it takes no SUITE, --base, --set or --budget")
     manifest = read_manifest(run_dir)
+    if manifest.save:
+        raise UsageError(f"{run_dir}: {SAVES}")
     ledger = Ledger(read_lines(run_dir))
     complete = ledger.counting_done and (manifest.counters_only or next_plan(manifest, ledger) is None)
     if complete or ledger.stopped:

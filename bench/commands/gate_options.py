@@ -50,6 +50,8 @@ def check_flags(options: GateOptions) -> None:
     for name, value in (("--against", options.against), ("--save", options.save)):
         if value is not None and not options.counters_only:
             raise UsageError(f"{name} is about counters; add --counters-only")
+    if options.against is not None and options.save is not None:
+        raise UsageError("--save writes the head's counters and --against compares with a file: give one of them")
     alone = options.against is not None or options.save is not None
     if alone and options.base:
         raise UsageError("--against and --save look at the head alone; leave --base out")

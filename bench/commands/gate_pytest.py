@@ -20,18 +20,22 @@ RUNNERS = ("steps", "pytest")
 
 
 def check_runner(runner: str, pytest_args: str, *, plan: bool) -> None:
-    """Raises SpecError or UsageError for flags that mean nothing."""
+    """Raises SpecError or UsageError for flags that mean nothing, before anything is checked out."""
     if runner not in RUNNERS:
         raise unknown("--runner", runner, list(RUNNERS))
     if pytest_args and runner != "pytest":
         raise UsageError("--pytest-args is for --runner pytest")
     if plan and runner == "pytest":
         raise UsageError("--plan cannot know how long a pytest suite takes; run it once with --budget TIME instead")
+    pytest_arguments((), pytest_args)
 
 
 def pytest_arguments(suite: Sequence[str], pytest_args: str) -> tuple[str, ...]:
-    """What pytest is given on both sides."""
-    return (*suite, *shlex.split(pytest_args))
+    """What pytest is given on both sides. Raises UsageError where no shell could read it."""
+    try:
+        return (*suite, *shlex.split(pytest_args))
+    except ValueError as error:
+        raise UsageError(f"--pytest-args {pytest_args!r}: {error}; it is read as a shell reads words") from None
 
 
 def pytest_cases(

@@ -65,6 +65,7 @@ def gate_manifest(
         budget_s=budget_s(options),
         counters_only=options.counters_only,
         against=None if options.against is None else str(options.against),
+        save=options.save is not None,
         runner="pytest" if options.runner == "pytest" else "steps",
         pytest_args=_pytest_args(options),
         tests=suite.tests,

@@ -37,8 +37,9 @@ class MarkerAsk(msgspec.Struct, frozen=True, kw_only=True):
 class GateManifest(msgspec.Struct, frozen=True, kw_only=True):
     """run.json of a gate run. `folder`: where in the repository the command was given.
 
-    `against`: the file of counters that stands for base, in a run of counters only. `runner` pytest: an epoch is one
-    pytest process per side with pytest_args; `tests`: what markers ask.
+    `against`: the file of counters that stands for base, in a run of counters only; `save`: the head's are written to a
+    file and nothing is compared. `runner` pytest: an epoch is one pytest process per side with pytest_args; `tests`:
+    what markers ask.
     """
 
     schema_version: int
@@ -60,6 +61,7 @@ class GateManifest(msgspec.Struct, frozen=True, kw_only=True):
     version: str
     counters_only: bool = False
     against: str | None = None
+    save: bool = False
     runner: Literal["steps", "pytest"] = "steps"
     pytest_args: tuple[str, ...] = ()
     tests: dict[str, MarkerAsk] = {}

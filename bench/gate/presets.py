@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import msgspec
 
 from workloads.spec import SpecError, unknown
@@ -48,6 +50,7 @@ PRESETS: dict[str, Preset] = {
 CUDA_FINER, CUDA_FLOOR_S = 0.4, 2e-6
 DISCARDED_STEPS = 2
 MIN_LAUNCHES = 20
+MAX_EPOCHS, MAX_PAIRS, MAX_BLOCK_S = 64, 10_000, 10.0
 
 
 def load(name: str) -> Preset:
@@ -90,19 +93,23 @@ def changed(preset: Preset, changes: dict[str, object]) -> Preset:
 
 
 def _check(preset: Preset) -> None:
+    """Every comparison is false for NaN, so that it is refused."""
     for name in ("family_error", "screen_level", "control_level", "target_frac"):
-        value = getattr(preset, name)
-        if not 0 < value < 1:
-            raise SpecError(f"--set {name}", value, "a number between 0 and 1")
+        _require(preset, name, 0 < getattr(preset, name) < 1, "a number between 0 and 1")
     for name in ("n1", "n2"):
         least, most = getattr(preset, name)
-        if not 1 <= least <= most <= 64:
+        if not 1 <= least <= most <= MAX_EPOCHS:
             raise SpecError(f"--set {name}", [least, most], "fewest and most epochs, 1 to 64, for example [8, 16]")
-    if preset.pairs < 2 or preset.pairs % 2:
-        raise SpecError("--set pairs", preset.pairs, "an even number from 2: the order inside the pairs is balanced")
-    if not preset.block_s > 0:
-        raise SpecError("--set block_s", preset.block_s, "seconds above 0")
-    if preset.min_effect_frac >= preset.target_frac:
-        raise SpecError(
-            "--set min_effect_frac", preset.min_effect_frac, f"below target_frac, which is {preset.target_frac:g}"
-        )
+    balanced = "an even number from 2 to 10000: the order inside the pairs is balanced"
+    _require(preset, "pairs", 2 <= preset.pairs <= MAX_PAIRS and preset.pairs % 2 == 0, balanced)
+    _require(preset, "block_s", 0 < preset.block_s <= MAX_BLOCK_S, "seconds above 0, at most 10")
+    _require(preset, "floor_s", 0 <= preset.floor_s < math.inf, "seconds from 0, for example 2e-5")
+    _require(preset, "max_excluded_frac", 0 <= preset.max_excluded_frac <= 1, "a number from 0 to 1")
+    _require(preset, "confidence", 0.5 <= preset.confidence < 1, "a number from 0.5 and below 1, for example 0.9")
+    below = f"a number from 0, below target_frac, which is {preset.target_frac:g}"
+    _require(preset, "min_effect_frac", 0 <= preset.min_effect_frac < preset.target_frac, below)
+
+
+def _require(preset: Preset, name: str, holds: bool, expected: str) -> None:
+    if not holds:
+        raise SpecError(f"--set {name}", getattr(preset, name), expected)

@@ -18,8 +18,7 @@ from profiles.allocator import pinned_environment
 PLUGIN_FOLDER = Path(__file__).parent / "pytest_side"
 TIMEOUT_S = 1800.0
 GOOD_CODES = (0, 1, 5)
-"""Passed, some tests failed, no tests; anything else (interrupted, internal, usage) tells nothing about tests."""
-COLLECTING_FAILED = 2
+"""Passed, some tests or files failed, no tests; else (interrupted, internal, usage) nothing is told about tests."""
 TAIL_BYTES = 4000
 STATISTICS = ("min", "mean", "median")
 
@@ -60,15 +59,18 @@ class PytestCall(msgspec.Struct, frozen=True, kw_only=True):
 def run_pytest(checkout: Checkout, call: PytestCall, folder: Path, name: str) -> PytestResult:
     """Run it to its end. Raises SideLostError with the last lines where nothing can be learnt from it."""
     # Absolute: the side runs in a checkout of its own.
-    told, measured, log = (folder.resolve() / f"{name}.{end}" for end in ("told.json", "benchmark.json", "log"))
+    asked, told, measured, log = (
+        folder.resolve() / f"{name}.{end}" for end in ("asked.json", "told.json", "benchmark.json", "log")
+    )
     for file in (told, measured):
         file.unlink(missing_ok=True)
+    asked.write_bytes(msgspec.json.encode(_instructions(checkout, call, told)))
     with log.open("wb") as output:
         try:
             code = subprocess.run(
                 _command(checkout, call, measured),
                 cwd=checkout.folder,
-                env=_environment(checkout, call, told),
+                env=_environment(checkout, call, asked),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -80,34 +82,42 @@ def run_pytest(checkout: Checkout, call: PytestCall, folder: Path, name: str) ->
                 f"the {checkout.side} side's pytest: not done within {TIMEOUT_S:g} s", _tail(log)
             ) from None
     result = _told(told)
-    if result is None or (code not in GOOD_CODES and not (code == COLLECTING_FAILED and result.errors)):
+    if result is None or code not in GOOD_CODES:
         how = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
         raise SideLostError(f"the {checkout.side} side's pytest ended {how}", _tail(log))
     return with_measured(result, measured) if measured.exists() else result
 
 
 def _command(checkout: Checkout, call: PytestCall, measured: Path) -> list[str]:
-    command = [checkout.python, "-m", "pytest", *call.arguments, "-p", "dlrm_gate_side", "-p", "no:cacheprovider", "-q"]
+    plugins = ("-p", "dlrm_gate_side", "-p", "no:cacheprovider")
+    # Without it pytest runs no test at all where one file cannot be imported.
+    on = "--continue-on-collection-errors"
+    command = [checkout.python, "-m", "pytest", *call.arguments, *plugins, "-q", on]
     if call.collect_only:
         return [*command, "--collect-only"]
     return [*command, f"--benchmark-json={measured}"] if call.timed else [*command, "--benchmark-disable"]
 
 
-def _environment(checkout: Checkout, call: PytestCall, told: Path) -> Mapping[str, str]:
-    """As for the gate's own workers: the side's code first, ours last, the allocator pinned."""
-    instructions = {
+def _instructions(checkout: Checkout, call: PytestCall, told: Path) -> dict[str, Any]:
+    """In a file: the names of a large suite are more than one variable of an environment may hold (128 KiB)."""
+    return {
         "out": str(told),
+        "timed": call.timed,
         "wanted": call.wanted,
         "controls": call.controls,
         "tree": str(checkout.working_tree),
         "checkout": str(checkout.root),
-        "ours": [str(p) for p in (*Path(__file__).parent.rglob("*.py"),)],
+        "ours": [str(p) for p in Path(__file__).parent.rglob("*.py")],
     }
+
+
+def _environment(checkout: Checkout, call: PytestCall, asked: Path) -> Mapping[str, str]:
+    """As for the gate's own workers: the side's code first, ours last, the allocator pinned."""
     own = {
         "PYTHONPATH": ":".join([*checkout.roots, str(PLUGIN_FOLDER), str(OURS)]),
         "PYTHONHASHSEED": str(call.hash_seed),
         "DLRM_BENCH_PADDING": "x" * call.padding_bytes,
-        "DLRM_GATE_SIDE": json.dumps(instructions),
+        "DLRM_GATE_SIDE": str(asked),
         "DLRM_BENCH_COUNT": "1" if call.count else "",
         "KINETO_LOG_LEVEL": "5",
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -107,9 +108,23 @@ def checkouts(root: Path, base: Revision | None, head: Revision) -> Iterator[tup
         yield (home / "base" if base is not None else None), home / "head"
     finally:
         for path, _ in made:
-            _run_git(root, ("worktree", "remove", "--force", str(path)))
+            _remove(root, path)
         shutil.rmtree(home, ignore_errors=True)
-        _run_git(root, ("worktree", "prune"))
+
+
+def _remove(root: Path, path: Path) -> None:
+    """Take back one checkout of ours. No prune: it forgets worktrees of the user's whose disk is away right now."""
+    if not _run_git(root, ("worktree", "remove", "--force", str(path))).returncode:
+        return
+    # Git leaves the record of a checkout that the side's code has broken, and of one that it made only half.
+    found = _run_git(root, ("rev-parse", "--git-common-dir"))
+    common = root / os.fsdecode(found.stdout).rstrip("\n")
+    for record in (common / "worktrees").glob("*/gitdir"):
+        # Absolute, or relative to the record (worktree.useRelativePaths).
+        with contextlib.suppress(OSError):
+            place = record.parent / os.fsdecode(record.read_bytes()).rstrip("\n")
+            if place.parent.resolve() == path.resolve():
+                shutil.rmtree(record.parent)
 
 
 def _check_out(root: Path, path: Path, revision: Revision) -> None:
@@ -119,13 +134,25 @@ def _check_out(root: Path, path: Path, revision: Revision) -> None:
 
 
 def _overlay(root: Path, path: Path) -> None:
-    """Put the working tree's files over its commit's, and take away what it has deleted."""
-    for name in _files(root):
+    """Make the checkout's files those of the working tree; a file may have become a folder, or the reverse."""
+    wanted = [name for name in _files(root) if _is_file(root, name)]
+    tracked = git(path, "ls-files", "-z").split("\0")
+    # First: what is gone may be where a folder, or a file, is to be now.
+    for name in {*tracked} - {*wanted, ""}:
+        if _is_file(path, name):
+            (path / name).unlink()
+    for name in wanted:
         source, target = root / name, path / name
-        if source.is_file() or source.is_symlink():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            if target.is_symlink() or target.exists():
-                target.unlink()
-            shutil.copy2(source, target, follow_symlinks=False)
-        elif target.is_file() and not os.path.lexists(source):
-            target.unlink()
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.is_dir() and not target.is_symlink():
+            shutil.rmtree(target)
+        else:
+            target.unlink(missing_ok=True)
+        shutil.copy2(source, target, follow_symlinks=False)
+
+
+def _is_file(root: Path, name: str) -> bool:
+    """Whether git sees a file or link here. Nothing beyond a link: it lies elsewhere, and is not ours to touch."""
+    path = root / name
+    folders = list(Path(name).parents)[:-1]
+    return (path.is_symlink() or path.is_file()) and not any((root / folder).is_symlink() for folder in folders)

@@ -46,13 +46,13 @@ def run_step(repo: Cli, number: int, **environment: str) -> subprocess.Completed
     )
 
 
-def gated(repo: Cli, home: Path, suite: str) -> tuple[str, dict[str, str], str]:
+def gated(repo: Cli, home: Path, suite: str, arguments: str = "--counters-only") -> tuple[str, dict[str, str], str]:
     """(code, outputs, what the log shows) of the first step."""
     home.mkdir(exist_ok=True)
     files = {name: str(home / name) for name in ("GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY")}
     command = f"{sys.executable} -m bench"
     runner = {"RUNNER_TEMP": str(home), "GITHUB_ACTIONS": "true", "COMMAND": command, **files}
-    done = run_step(repo, 0, SUITE=suite, BASE="HEAD", ARGUMENTS="--counters-only", **runner)
+    done = run_step(repo, 0, SUITE=suite, BASE="HEAD", ARGUMENTS=arguments, **runner)
     assert done.returncode == 0, done.stderr
     outputs = dict(line.split("=", 1) for line in (home / "GITHUB_OUTPUT").read_text().splitlines())
     return outputs["code"], outputs, done.stderr
@@ -62,12 +62,16 @@ def test_the_report_is_uploaded_before_the_job_fails(repo: Cli, tmp_path: Path) 
     gate, upload, end = action()["runs"]["steps"]
     assert (upload["if"], end["if"]) == ("always()", "always()")
     assert upload["with"]["path"] == "${{ steps.gate.outputs.report }}"
+    assert upload["with"]["name"] == "${{ steps.gate.outputs.artifact }}"
     assert "exit" not in gate["run"]
     edit(repo, "steps.py", "def other", "def renamed")
-    code, outputs, log = gated(repo, tmp_path / "runner", "steps.py:step steps.py:other")
+    lines = "steps.py:step\nsteps.py:other\n", "--counters-only\n--seed 5\n"
+    code, outputs, log = gated(repo, tmp_path / "runner", *lines)
     assert code == "1"
     report = Path(outputs["report"])
     assert json.loads((report / "gate.json").read_text())["counts"] == {"MISSING": 1, "PASS": 1}
+    (manifest,) = report.glob("runs/*/run.json")
+    assert json.loads(manifest.read_text())["seed"] == 5
     assert "1 missing" in (report / "gate.md").read_text()
     assert '<failure type="missing"' in (report / "junit.xml").read_text()
     assert "1 missing" in (tmp_path / "runner" / "GITHUB_STEP_SUMMARY").read_text()
@@ -76,10 +80,17 @@ def test_the_report_is_uploaded_before_the_job_fails(repo: Cli, tmp_path: Path) 
 
 
 def test_the_exit_code_is_the_gates(repo: Cli, tmp_path: Path) -> None:
-    assert gated(repo, tmp_path / "good", "steps.py:step")[0] == "0"
+    home = tmp_path / "runner"
+    code, first, _ = gated(repo, home, "steps.py:step")
+    assert code == "0"
+    assert first["artifact"] == Path(first["report"]).name
     edit(repo, "steps.py", "    return work(20_000)", "    return lambda: float('nan')")
-    assert gated(repo, tmp_path / "nan", "steps.py:step")[0] == "3"
-    assert gated(repo, tmp_path / "usage", "nothing")[0] == "2"
+    assert gated(repo, home, "steps.py:step")[0] == "3"
+    code, last, _ = gated(repo, home, "nothing")
+    assert code == "2"
+    assert last["artifact"] != first["artifact"]
+    assert not (Path(last["report"]) / "gate.md").exists(), "a report of another use of the action in the same job"
+    assert (Path(first["report"]) / "gate.md").exists()
     assert run_step(repo, 2, CODE="").returncode == 2
     assert run_step(repo, 2, CODE="0").returncode == 0
 

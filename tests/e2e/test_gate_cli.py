@@ -149,6 +149,7 @@ def test_an_extra_copy_and_more_lookups_are_named_by_the_counters(repo: Cli) -> 
 def test_counters_are_saved_and_compared_with_a_file(repo: Cli) -> None:
     saved = repo("gate", "torch_steps.py:model", "--counters-only", "--save", "counters.json")
     assert saved.returncode == 0, saved.stderr
+    assert json.loads((run_dir(repo) / "run.json").read_text())["save"] is True
     same = repo("gate", "torch_steps.py:model", "--counters-only", "--against", "counters.json", "--json")
     assert same.returncode == 0, same.stderr
     edit(repo, "helper.py", "torch.relu(", "torch.relu(0 + ")

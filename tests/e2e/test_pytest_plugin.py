@@ -147,12 +147,19 @@ def test_counters_of_the_fixture_gate_a_suite_exactly(repo: Cli) -> None:
     assert "lookups 640 -> 704" in found["test_inference"]["reason"]["message"]
 
 
-def test_a_file_that_one_side_cannot_import_is_an_error_with_its_traceback(repo: Cli) -> None:
+def test_a_file_that_one_side_cannot_import_is_an_error_and_takes_no_other_with_it(repo: Cli) -> None:
+    (repo.folder / "test_good.py").write_text("def test_fine(benchmark):\n    benchmark(len, ())\n")
+    git(repo.folder, "add", "-A")
+    git(repo.folder, "commit", "-qm", "two")
     edit(repo, "test_plain.py", "def work", "import no_such_module\n\ndef work")
-    done = gate(repo, "test_plain.py", "--counters-only", "--json")
+    done = gate(repo, "test_plain.py", "test_good.py", "--counters-only", "--json")
     assert done.returncode == 3, done.stdout + done.stderr
-    (case,) = told(done)["cases"]
-    assert (case["case"], case["status"]) == ("test_plain.py", "ERROR")
+    found = {c["case"]: c for c in told(done)["cases"]}
+    assert {name: c["status"] for name, c in found.items()} == {
+        "test_good.py::test_fine": "PASS",
+        "test_plain.py": "ERROR",
+    }
+    case = found["test_plain.py"]
     assert case["reason"]["message"] == "head: ModuleNotFoundError: No module named 'no_such_module'"
     assert "import no_such_module" in case["detail"]
 

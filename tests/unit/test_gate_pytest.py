@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -175,9 +177,62 @@ def test_tests_of_both_sides_are_collected(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_a_pytest_that_cannot_start_is_told_with_its_last_lines(tmp_path: Path) -> None:
-    import sys
-
     side = Checkout(side="head", python=sys.executable, root=tmp_path, folder=tmp_path, working_tree=tmp_path)
     with pytest.raises(SideLostError, match="exit code 4") as lost:
         run_pytest(side, PytestCall(arguments=("no_such_file.py",), collect_only=True), tmp_path, "c")
     assert "no_such_file.py" in lost.value.log
+
+
+GOOD = "def test_fine(benchmark):\n    benchmark(len, ())\n"
+FINE = "test_good.py::test_fine"
+
+
+@pytest.fixture
+def suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Checkout:
+    """Two files of tests, one of which cannot be imported. Its pytest is not one of our workers."""
+    pytest.importorskip("pytest_benchmark")
+    for name in ("PYTEST_XDIST_WORKER", "PYTEST_XDIST_WORKER_COUNT", "PYTEST_XDIST_TESTRUNUID"):
+        monkeypatch.delenv(name, raising=False)
+    root = tmp_path / "suite"
+    root.mkdir()
+    (root / "pytest.ini").write_text("[pytest]\n")
+    (root / "test_bad.py").write_text("import no_such_module\n")
+    (root / "test_good.py").write_text(GOOD)
+    return Checkout(side="head", python=sys.executable, root=root, folder=root, working_tree=root)
+
+
+@pytest.mark.parametrize("how", [{"collect_only": True}, {"count": True}, {"timed": True}], ids=str)
+def test_a_file_that_cannot_be_imported_takes_no_other_with_it(
+    suite: Checkout, tmp_path: Path, how: dict[str, Any]
+) -> None:
+    found = run_pytest(suite, PytestCall(arguments=("--benchmark-max-time=0.02",), **how), tmp_path, "c")
+    assert list(found.errors) == ["test_bad.py"]
+    assert list(found.tests) == [FINE]
+    assert {n: e.outcome for n, e in found.ended.items()} == ({} if how.get("collect_only") else {FINE: "passed"})
+    assert list(found.times_s) == ([FINE] if how.get("timed") else [])
+
+
+ADDOPTS = (
+    "--benchmark-only --benchmark-skip --benchmark-disable --benchmark-enable --benchmark-autosave --benchmark-compare "
+    "--benchmark-compare-fail=min:1% -x"
+)
+
+
+@pytest.mark.parametrize("how", [{"collect_only": True}, {"count": True}, {"timed": True}], ids=str)
+def test_what_addopts_say_of_other_runs_is_not_for_the_gate(
+    suite: Checkout, tmp_path: Path, how: dict[str, Any]
+) -> None:
+    addopts = ADDOPTS + (" --dist=loadfile" if importlib.util.find_spec("xdist") else "")
+    (suite.root / "pytest.ini").write_text(f"[pytest]\naddopts = {addopts}\n")
+    found = run_pytest(suite, PytestCall(arguments=("--benchmark-max-time=0.02",), **how), tmp_path, "c")
+    assert list(found.tests) == [FINE]
+    assert {n: e.outcome for n, e in found.ended.items()} == ({} if how.get("collect_only") else {FINE: "passed"})
+    assert list(found.times_s) == ([FINE] if how.get("timed") else [])
+    assert not list(suite.root.rglob("*.json"))
+
+
+def test_a_suite_of_more_names_than_an_environment_holds_is_asked_for(suite: Checkout, tmp_path: Path) -> None:
+    names = tuple(f"test_good.py::test_fine[{number:0100}]" for number in range(3000))
+    found = run_pytest(suite, PytestCall(arguments=(), wanted=(*names, FINE)), tmp_path, "c")
+    assert list(found.ended) == [FINE]
+    assert run_pytest(suite, PytestCall(arguments=(), wanted=names), tmp_path, "c").ended == {}

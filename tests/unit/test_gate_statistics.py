@@ -72,6 +72,44 @@ def test_interval_has_the_ranks_of_the_printed_tables() -> None:
     assert signed_rank.interval([1.0, 2.0], 0.9) == (-math.inf, math.inf)
 
 
+def test_the_normal_law_continues_the_table_where_it_ends() -> None:
+    plain, n = signed_rank.plain_counts(signed_rank.MAX_EXACT), signed_rank.MAX_EXACT
+    doubled = [2 * rank for rank in range(1, n + 1)]
+    for level in (0.01, 0.1):
+        # The sum whose exact upper tail is the largest within the level.
+        w, beyond = len(plain), 0
+        while beyond + plain[w - 1] <= level * 2**n:
+            w, beyond = w - 1, beyond + plain[w - 1]
+        found = signed_rank.normal_tails(doubled, 2 * w)
+        assert found.greater == pytest.approx(beyond / 2**n, rel=0.01)
+        assert found.less == pytest.approx(1 - (beyond - plain[w]) / 2**n, rel=1e-3)
+        assert signed_rank.normal_tails(doubled, sum(doubled) - 2 * w).less == found.greater
+    for confidence in (0.9, 0.95):
+        exact = signed_rank.outside_rank(n, confidence)
+        assert abs(signed_rank.normal_outside_rank(n, confidence) - exact) <= 5
+
+
+def test_the_normal_law_allows_for_ties() -> None:
+    ranks = signed_rank.doubled_ranks([1.0] * 60 + [float(i) for i in range(2, 62)])
+    counts = signed_rank.rank_sum_counts(tuple(sorted(ranks)))
+    w, beyond = len(counts), 0
+    while beyond + counts[w - 1] <= 0.01 * 2 ** len(ranks):
+        w, beyond = w - 1, beyond + counts[w - 1]
+    assert signed_rank.normal_tails(ranks, w).greater == pytest.approx(beyond / 2 ** len(ranks), rel=0.04)
+
+
+def test_many_runs_put_together_are_judged_without_a_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signed_rank, "rank_sum_counts", lambda ranks: pytest.fail("a table of so many takes minutes"))
+    values = np.random.default_rng(4).normal(0.12, 1, 1100).tolist()
+    found, mirrored = signed_rank.tails(values), signed_rank.tails([-v for v in values])
+    assert (found.greater, found.less) == (mirrored.less, mirrored.greater)
+    assert 0 < found.greater < found.less < 1
+    low, high = signed_rank.interval(values, 0.95)
+    assert low < signed_rank.hodges_lehmann(values) < high
+    assert high - low == pytest.approx(2 * 1.96 / math.sqrt(1100), rel=0.2)
+    assert signed_rank.tails([1.0] * 1100).greater < 1e-200
+
+
 def test_rows_agree_with_one_by_one() -> None:
     rows = np.random.default_rng(3).normal(0.1, 1, (50, 9))
     greater, less = signed_rank.tails_of_rows(rows)
@@ -116,6 +154,35 @@ def test_settings_that_could_never_reject_are_refused() -> None:
 def test_bad_settings_are_named(changes: dict[str, object]) -> None:
     with pytest.raises(SpecError, match=next(iter(changes))):
         presets.changed(presets.load("default"), changes)
+
+
+OUT_OF_RANGE = {
+    "confidence": (0.49, 1.0, 95.0, math.nan),
+    "max_excluded_frac": (-0.01, 1.01, math.nan),
+    "floor_s": (-1e-9, math.inf, math.nan),
+    "min_effect_frac": (-0.01, 0.05, math.inf, math.nan),
+    "block_s": (0.0, -1.0, 10.1, math.inf, math.nan),
+    "pairs": (0, -2, 10_002),
+    "family_error": (1.0, math.nan),
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, v) for name, values in OUT_OF_RANGE.items() for v in values])
+def test_settings_that_crash_late_or_let_nothing_fail_are_refused(name: str, value: float) -> None:
+    with pytest.raises(SpecError, match=f"--set {name} = "):
+        presets.changed(presets.load("default"), {name: value})
+
+
+def test_the_ends_of_the_ranges_are_allowed() -> None:
+    ends = {
+        "confidence": 0.5,
+        "max_excluded_frac": 1,
+        "floor_s": 0,
+        "min_effect_frac": 0,
+        "block_s": 10,
+        "pairs": 10_000,
+    }
+    assert presets.changed(presets.load("default"), dict(ends)).confidence == 0.5
 
 
 def test_the_statistics_hold_under_five_laws_of_noise_and_naive_rules_do_not() -> None:

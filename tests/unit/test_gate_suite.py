@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -62,6 +63,46 @@ def test_sides_have_their_own_files_and_the_working_tree_is_overlaid(repo: Path)
     assert not new.exists()
     listed = subprocess.run(["git", "-C", str(repo), "worktree", "list"], capture_output=True, text=True, check=True)
     assert len(listed.stdout.splitlines()) == 1
+
+
+def test_a_worktree_of_the_users_whose_disk_is_away_keeps_its_record(repo: Path, tmp_path: Path) -> None:
+    git(repo, "worktree", "add", "--detach", "--quiet", str(tmp_path / "mine"))
+    (tmp_path / "mine").rename(tmp_path / "away")
+    head = resolve(repo, "HEAD", sys.executable)
+    with checkouts(repo, head, head) as (old, new):
+        assert old is not None
+        (old / ".git").unlink()
+        shutil.rmtree(new)
+    assert [p.name for p in (repo / ".git" / "worktrees").iterdir()] == ["mine"]
+    assert not old.exists()
+    (tmp_path / "away").rename(tmp_path / "mine")
+    git(tmp_path / "mine", "status")
+
+
+@pytest.mark.parametrize("staged", [False, True])
+def test_a_file_may_become_a_folder_and_a_folder_a_file_or_a_link(repo: Path, tmp_path: Path, staged: bool) -> None:
+    outside = tmp_path / "outside"
+    for folder, text in ((repo / "package", "old"), (repo / "linked", "old"), (outside, "the user's")):
+        folder.mkdir()
+        (folder / "inner.py").write_text(text)
+    git(repo, "add", "-A")
+    git(repo, "commit", "-qm", "two")
+    for folder in (repo / "package", repo / "linked"):
+        shutil.rmtree(folder)
+    (repo / "package").write_text("a file now")
+    (repo / "linked").symlink_to(outside)
+    (repo / "gone.py").unlink()
+    (repo / "gone.py").mkdir()
+    (repo / "gone.py" / "inner.py").write_text("a folder now")
+    (repo / "steps.py").unlink()
+    if staged:
+        git(repo, "add", "-A")
+    with checkouts(repo, None, resolve(repo, ".", sys.executable)) as (_, new):
+        assert (new / "package").read_text() == "a file now"
+        assert (new / "gone.py" / "inner.py").read_text() == "a folder now"
+        assert (new / "linked").readlink() == outside
+        assert not (new / "steps.py").exists()
+    assert (outside / "inner.py").read_text() == "the user's"
 
 
 def test_an_unknown_revision_is_told_with_what_there_is(repo: Path) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
 import pytest
 
 from bench.gate import presets
+from bench.pytest_plugin import DlrmBenchmark
 from bench.pytesting.asked import Asked, asked
 from bench.pytesting.target import target_of
 from bench.pytesting.told import NO_CEILINGS, NO_WORK, extra_info
@@ -132,3 +134,16 @@ def test_a_tests_tolerance_is_the_gates_target() -> None:
     finer = presets.with_target(quick, 0.03)
     assert (finer.target_frac, finer.min_effect_frac) == (0.03, 0.015)
     assert presets.with_target(quick, 0.2).min_effect_frac == quick.min_effect_frac
+
+
+def test_a_budget_fails_a_test_but_not_an_epoch_of_a_gate(monkeypatch: pytest.MonkeyPatch) -> None:
+    measured = SimpleNamespace(stats=SimpleNamespace(stats=SimpleNamespace(median=2e-3)), extra_info={})
+    request: Any = SimpleNamespace(node=SimpleNamespace(nodeid="t.py::a"))
+    fixture = DlrmBenchmark(request, measured)
+    target, wanted = target_of(len, [()], None, {}, no_cache), Asked(budget_s=1e-3)
+    monkeypatch.delenv("DLRM_GATE_SIDE", raising=False)
+    with pytest.raises(pytest.fail.Exception, match="is above the budget"):
+        fixture._tell(target, wanted, MACHINE, None)
+    monkeypatch.setenv("DLRM_GATE_SIDE", "asked.json")
+    fixture._tell(target, wanted, MACHINE, None)
+    assert measured.extra_info["metric"] == "median"

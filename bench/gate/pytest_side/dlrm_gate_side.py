@@ -1,8 +1,8 @@
 """Loaded into one side's pytest by the gate (-p dlrm_gate_side): says what was collected, how tests ended, controls.
 
 Like worker.py it imports nothing of `bench`: whatever of that name the side imports is the side's own. Its folder is on
-the side's PYTHONPATH. DLRM_GATE_SIDE holds its instructions as JSON: out (file to write), wanted (tests to keep, null:
-all), controls (their names), tree and checkout (paths, to notice code of the wrong one).
+the side's PYTHONPATH. DLRM_GATE_SIDE names a file of instructions in JSON: out (file to write), timed (else tests run
+once), wanted (tests to keep, null: all), controls (their names), tree and checkout (to notice code of the wrong one).
 """
 
 from __future__ import annotations
@@ -20,13 +20,40 @@ CONTROL_BLOCKS, BLOCK_S = 25, 0.010
 OUTSIDE = ("site-packages", "dist-packages")
 COUNTERS = "dlrm_bench_counters"
 KEPT: dict[str, Any] = {"tests": {}, "errors": {}, "ended": {}, "counters": {}, "controls": {}}
-TOLD: dict[str, Any] = json.loads(os.environ.get("DLRM_GATE_SIDE", "{}"))
+ASKED = os.environ.get("DLRM_GATE_SIDE")
+TOLD: dict[str, Any] = json.loads(Path(ASKED).read_bytes()) if ASKED else {}
+NEUTRAL: dict[str, Any] = {
+    "maxfail": 0,
+    "dist": "no",
+    "benchmark_only": False,
+    "benchmark_skip": False,
+    "benchmark_enable": False,
+    "benchmark_save": None,
+    "benchmark_autosave": None,
+    "benchmark_compare": [],
+    "benchmark_compare_fail": None,
+    "benchmark_histogram": [],
+}
+"""Options of pytest, xdist and pytest-benchmark that addopts hold for other runs, as they are by default.
+
+Here they would end the process (-x, --benchmark-only beside --benchmark-disable, --benchmark-compare-fail), measure
+nothing (--benchmark-skip, --dist without -n), or write files that nobody asked for.
+"""
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Refuse to share the machine among processes."""
-    if getattr(config.option, "numprocesses", None):
+    """Refuse to share the machine among processes; what addopts say of other runs is not for this one.
+
+    Before pytest-benchmark reads its options: its own hook is called last.
+    """
+    option = config.option
+    if getattr(option, "numprocesses", None) or (getattr(option, "dist", "no") != "no" and getattr(option, "tx", None)):
         raise pytest.UsageError("the gate measures one test at a time: leave -n (pytest-xdist) out of addopts")
+    for name, value in NEUTRAL.items():
+        if hasattr(option, name):
+            setattr(option, name, value)
+    if hasattr(option, "benchmark_disable"):
+        option.benchmark_disable = not TOLD.get("timed")
 
 
 @pytest.hookimpl(trylast=True)
@@ -36,7 +63,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in measuring:
         marks = [dict(m.kwargs) for m in item.iter_markers("dlrm_bench")]
         KEPT["tests"][item.nodeid] = {key: value for given in reversed(marks) for key, value in given.items()}
-    wanted = TOLD.get("wanted")
+    wanted = None if TOLD.get("wanted") is None else frozenset(TOLD["wanted"])
     kept = [i for i in measuring if wanted is None or i.nodeid in wanted]
     config.hook.pytest_deselected(items=[i for i in items if i not in kept])
     items[:] = kept
