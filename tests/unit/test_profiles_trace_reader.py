@@ -272,7 +272,7 @@ def test_a_trace_that_breaks_off(tmp_path):
         (b"", "is empty"),
         (b'{"events": []}', 'no list "traceEvents"'),
         (b"PK\x03\x04zip", "no JSON"),
-        (gzip.compress(b'{"schemaVersion": 1, "traceEvents": []}')[:25], "end mark"),
+        (gzip.compress(b'{"schemaVersion": 1, "traceEvents": []}', mtime=0)[:25], "end mark"),
         (b"\x1f\x8bxx", "damaged"),
         (b'{"traceEvents": ' + b"[" * 100_000, "byte 17, is no event"),
         (b"[" + b"1," * 100, "byte 1, is no event"),
