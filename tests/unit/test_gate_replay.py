@@ -107,7 +107,9 @@ def test_a_budget_that_ended_is_the_reason_only_where_epochs_were_lacking() -> N
     none = alone("mine", [*two_stages("mine", 0.0)[:3], Stopped(elapsed_s=1.0)])
     assert none.invalid == ()
     assert none.cases[0].reason.code == "budget"
-    loud = presets.changed(presets.load("default"), {"target_frac": 0.003, "min_effect_frac": 0.001, "n1": [8, 8]})
+    loud = presets.changed(
+        presets.load("default"), {"target_frac": 0.003, "min_effect_frac": 0.001, "floor_s": 0.0, "n1": [8, 8]}
+    )
     lines = two_stages("mine", 0.0)[: -12 * 5]
     whole = judged([*lines, Stopped(elapsed_s=1.0)], cases=(suite_case("mine"),), preset=loud)
     assert (whole.cases[0].status, whole.cases[0].reason.code) == ("INCONCLUSIVE", "noise")
