@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from bench.records import QualityTrial
 from bench.study.scaling import CONFIDENCE, t_quantile, variant_name
+from workloads.click_log import ClickLogSpec
 from workloads.spec import ModelSpec, num_features
 
 MATCH_TOLERANCE = 0.05
@@ -39,20 +40,43 @@ def estimate(values: Sequence[float], confidence: float = CONFIDENCE) -> Estimat
     return Estimate(mean, mean - reach, mean + reach, count)
 
 
-class Learned(NamedTuple):
-    """One model on one log over all its seeds. Logs differ in kind (planted, control) and in number of features."""
+class Task(NamedTuple):
+    """What a model learned from: only models of the same one can be compared.
 
-    log: str
+    `click_log` is None in trials that did not record it. `train_samples` is how many samples of the log were seen.
+    """
+
+    kind: str
     features: int
+    click_log: ClickLogSpec | None
+    train_samples: int
+
+    @property
+    def words(self) -> str:
+        """Kind and number of features."""
+        return f"{self.kind} log, {self.features} features"
+
+    @property
+    def details(self) -> dict[str, object]:
+        """Everything else by field; None where it was not recorded."""
+        fields = [f for f in ClickLogSpec.__struct_fields__ if f not in ("kind", "num_features")]
+        log: dict[str, object] = {field: getattr(self.click_log, field, None) for field in fields}
+        return log | {"train_samples": self.train_samples}
+
+
+class Learned(NamedTuple):
+    """One model on one task over all its seeds."""
+
+    task: Task
     variant: str
     model: ModelSpec
     budget_flops: float | None
     trials: tuple[QualityTrial, ...]
 
     @property
-    def task(self) -> str:
-        """The log in words: only models that learned the same one can be compared."""
-        return f"{self.log} log, {self.features} features"
+    def log(self) -> str:
+        """Kind of the log: planted or control."""
+        return self.task.kind
 
     @property
     def name(self) -> str:
@@ -124,24 +148,46 @@ COSTS = (
 
 
 def learned(trials: Sequence[QualityTrial]) -> list[Learned]:
-    """Trials that ended well by log, model and budget, in order of appearance."""
-    groups: dict[tuple[str, int, ModelSpec, float | None], dict[int, QualityTrial]] = {}
+    """Trials that ended well by task, model and budget, in order of appearance."""
+    groups: dict[tuple[Task, ModelSpec, float | None], dict[int, QualityTrial]] = {}
     for trial in trials:
         if trial.outcome.status == "ok" and trial.curve:
-            group = (trial.log, num_features(trial.model), trial.model, trial.budget_flops)
-            groups.setdefault(group, {})[trial.seed] = trial
+            task = Task(trial.log, num_features(trial.model), trial.click_log, trial.curve[-1].samples)
+            groups.setdefault((task, trial.model, trial.budget_flops), {})[trial.seed] = trial
     return [
-        Learned(log, features, variant_name(model), model, budget, tuple(by_seed.values()))
-        for (log, features, model, budget), by_seed in groups.items()
+        Learned(task, variant_name(model), model, budget, tuple(by_seed.values()))
+        for (task, model, budget), by_seed in groups.items()
     ]
 
 
 def by_task(models: Sequence[Learned]) -> dict[str, list[Learned]]:
-    """Models by the log they learned, in order of appearance."""
-    found: dict[str, list[Learned]] = {}
+    """Models by the title of what they learned from, in order of appearance."""
+    found: dict[Task, list[Learned]] = {}
     for model in models:
         found.setdefault(model.task, []).append(model)
-    return found
+    return {title(task, list(found)): alike for task, alike in found.items()}
+
+
+def title(task: Task, among: Sequence[Task]) -> str:
+    """The task in words, with the fields in which those of the same kind and number of features differ."""
+    alike = [other.details for other in among if other.words == task.words]
+    apart = [name for name in task.details if len({details[name] for details in alike}) > 1]
+    return ", ".join([task.words, *(_detail(name, task.details[name]) for name in apart)])
+
+
+_WORDS = {"num_dense": "dense features", "num_rows": "rows", "indices": "index law", "train_samples": "trained samples"}
+
+
+def _detail(name: str, value: object) -> str:
+    """One field: pair share 0.5."""
+    text = "unknown"
+    if isinstance(value, float):
+        text = f"{value:g}"
+    elif isinstance(value, int):
+        text = f"{value:,}"
+    elif value is not None:
+        text = str(value)
+    return f"{_WORDS.get(name, name.replace('_', ' '))} {text}"
 
 
 def frontier(models: Sequence[Learned], cost: Cost) -> list[Learned]:

@@ -15,6 +15,7 @@ from bench.study.frontier import COSTS, by_task, difference, estimate, frontier,
 from bench.study.scaling import FIT_FROM, QUANTITIES, fit, series, variant_name
 from tests import sample_records, sample_structure, sample_trials
 from tests.sample_trials import trial
+from workloads.click_log import ClickLogSpec
 
 RECORDS = sample_structure.records()
 
@@ -296,6 +297,36 @@ def test_models_of_different_logs_are_never_compared() -> None:
     models = learned([*wide, *narrow])
     assert match(models[1], [models[0]], COSTS[0]) is None
     assert list(by_task(models)) == [f"planted log, {len(wide[0].model.tables)} features", "planted log, 2 features"]
+
+
+LOG = ClickLogSpec(num_features=6, num_rows=50)
+OTHER_LOGS = [
+    {"pair_share": 0.25},
+    {"active_share": 0.1},
+    {"rank": 2},
+    {"logit_std": 2.5},
+    {"bias": -2.0},
+    {"num_dense": 2},
+]
+
+
+@pytest.mark.parametrize("changes", OTHER_LOGS, ids=lambda changes: next(iter(changes)))
+def test_logs_that_differ_in_any_field_are_different_tasks(changes: dict[str, float]) -> None:
+    logs = [LOG, msgspec.structs.replace(LOG, **changes)]
+    models = learned([msgspec.structs.replace(trial("mlp", 0.5), click_log=log) for log in logs])
+    assert [len(m.trials) for m in models] == [1, 1]
+    assert match(models[1], [models[0]], COSTS[0]) is None
+    (field, value), words = next(iter(changes.items())), {"num_dense": "dense features"}
+    first, second = by_task(models)
+    assert second == f"planted log, 6 features, {words.get(field, field.replace('_', ' '))} {value:g}"
+    assert first.rpartition(" ")[0] == second.rpartition(" ")[0]
+
+
+def test_models_that_saw_more_samples_are_not_compared_with_those_that_saw_fewer() -> None:
+    more = trial("mlp", 0.5)
+    fewer = msgspec.structs.replace(more, curve=more.curve[:1])
+    models = learned([more, fewer])
+    assert list(by_task(models)) == [f"planted log, 6 features, trained samples {n}" for n in ("100,000", "50,000")]
 
 
 def test_failed_trials_are_left_out() -> None:
