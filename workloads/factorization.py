@@ -106,7 +106,7 @@ class Factorized(Annotated):
 
     def rank(self, dense: Tensor, pooled: Tensor) -> Tensor:
         """Logits (B,) from dense features (B, num_dense) and pooled rows (B, F*(1 + d))."""
-        rows = self._rows(dense, pooled)
+        rows = self.rows(dense, pooled)
         with self.annotate("interaction"):
             logits: Tensor = self.interaction(rows)
         if self.top is None:
@@ -123,10 +123,10 @@ class Factorized(Annotated):
 
     def logit_terms(self, dense: Tensor, pooled: Tensor) -> Tensor:
         """(B,): the absolute terms of the factorization; those of the MLP's last layer come on top."""
-        return self.interaction.absolute_terms(self._rows(dense, pooled))
+        return self.interaction.absolute_terms(self.rows(dense, pooled))
 
-    def _rows(self, dense: Tensor, pooled: Tensor) -> Tensor:
-        """(B, F, 1 + d)."""
+    def rows(self, dense: Tensor, pooled: Tensor) -> Tensor:
+        """What interacts: (B, F, 1 + d) from dense features (B, num_dense) and pooled rows (B, T*(1 + d))."""
         if self.bottom is None:
             return pooled.view(pooled.shape[0], -1, self.dim)
         with self.annotate("bottom_mlp"):

@@ -2,7 +2,8 @@
 
 Pooling is a product with a sparse matrix (B bags x u distinct rows), its gradient the product with the transpose:
 other kernels than any backend's. Only touched rows are copied, one table at a time. The dense part is a float64 copy
-of the model's own modules.
+of the model's own modules; a sum of inner products over all pairs (mf, fm, deepfm), of which there is more than one
+form, is computed pair by pair as it is defined, whatever the model's form.
 
 Errors are relative to what the rounding of a sum can be: for pooled rows and logits the sum of absolute terms, for
 updated rows the row plus the absolute gradients that went into it. Gradients of the dense part are compared by their
@@ -28,6 +29,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from workloads.batch import Batch, TableInput
+from workloads.factorization import Factorized, InnerProduct, PairwiseProducts, SquareOfSum
 from workloads.layers import Annotated
 from workloads.spec import TableSpec
 from workloads.steps import ModelBundle, Prepared, Step, make_step, refresh, zero_grad
@@ -49,6 +51,9 @@ TF32_TOLERANCE = 1e-2
 TF32_GRADIENT_TOLERANCE = 0.1
 CHECK_RATE = 0.05
 ADAGRAD_EPS = 1e-8
+PAIR_PRODUCTS = 2**30
+"""Multiplications that sums over pairs are compared by definition with, about a second: of a batch that needs more only
+its first samples are, the others with the model's own form."""
 
 
 class DenseGradient(NamedTuple):
@@ -224,7 +229,26 @@ def _logits(twin: Annotated, dense: Tensor, pooled: Tensor) -> tuple[Floats, Flo
         logits = twin.rank(dense, pooled)
         for handle in handles:
             handle.remove()
+        if isinstance(twin, Factorized) and isinstance(twin.interaction, (InnerProduct, PairwiseProducts, SquareOfSum)):
+            factors = twin.rows(dense, pooled)[:, :, 1:]
+            few = factors[: _samples_by_definition(factors.shape[1], factors.shape[2])]
+            logits[: len(few)] += sum_over_pairs(few) - twin.interaction.second_order(few)
     return logits.numpy(), torch.stack(scales).sum(0).numpy()
+
+
+def sum_over_pairs(factors: Tensor) -> Tensor:
+    """The sum (B,) over all i < j of <v_i, v_j> from v (B, F, d): every product of every pair."""
+    total = factors.new_zeros(factors.shape[0])
+    for i in range(factors.shape[1] - 1):
+        # One vector with all that follow it: the pairs (i, j) of this i.
+        total += torch.bmm(factors[:, i + 1 :], factors[:, i, :, None]).sum((1, 2))
+    return total
+
+
+def _samples_by_definition(num_vectors: int, dim: int) -> int:
+    """How many samples PAIR_PRODUCTS suffices for, one at the least."""
+    pairs = num_vectors * (num_vectors - 1) // 2
+    return max(1, PAIR_PRODUCTS // max(1, pairs * dim))
 
 
 def _logit_layers(twin: Annotated) -> list[nn.Module]:

@@ -8,7 +8,7 @@ from scipy import stats
 from torch.utils.flop_counter import FlopCounterMode
 
 from tests.model_specs import all_specs, hashed_poly2, label, specs_of
-from workloads import backends, layers, models, pairs, placements, presets
+from workloads import backends, factorization, layers, models, pairs, placements, presets, reference
 from workloads.batch import expected_touch, make_batch, touch
 from workloads.reference import check, forward_reference
 from workloads.spec import ModelSpec, SpecError, TableSpec, with_axis
@@ -305,6 +305,41 @@ def test_a_factorization_machine_is_its_definition(form):
     v = rows[:, :, 1:]
     pairs_sum = sum((v[:, i] * v[:, j]).sum(1) for i in range(4) for j in range(i))
     np.testing.assert_allclose(logits, rows[:, :, 0].sum(1) + pairs_sum, rtol=1e-5, atol=1e-6)
+
+
+WRONG_SUMS = {
+    "SquareOfSum": lambda self, v: (v.sum(1).square() - v.square().sum(1)).sum(1),
+    "PairwiseProducts": lambda self, v: self.dots(None, v.flatten(1))[:, 1:].sum(1),
+    "InnerProduct": lambda self, v: 2 * (v[:, 0] * v[:, 1]).sum(1),
+}
+
+
+@pytest.mark.parametrize(
+    ("spec", "module"),
+    [
+        (without_dense("fm", top_mlp=()), "SquareOfSum"),
+        (without_dense("fm", top_mlp=(), form="pairwise"), "PairwiseProducts"),
+        (without_dense("deepfm"), "SquareOfSum"),
+        (without_dense("mf", top_mlp=(), tables=TINY.tables[:2]), "InnerProduct"),
+    ],
+    ids=["square of sum", "pairwise", "deepfm", "mf"],
+)
+def test_a_sum_over_pairs_that_is_not_its_definition_is_caught(spec, module, monkeypatch):
+    """Wrong in the module itself, so that its float64 copy is wrong in the same way."""
+    batch = make_batch(spec, 32, 0)
+    assert check(build_model(spec), batch).ok
+    monkeypatch.setattr(getattr(factorization, module), "second_order", WRONG_SUMS[module])
+    found = check(build_model(spec), batch)
+    assert not found.ok
+    assert found.what == "logits"
+
+
+def test_a_batch_too_large_for_the_definition_is_compared_in_its_first_samples(monkeypatch):
+    monkeypatch.setattr(reference, "PAIR_PRODUCTS", 1)
+    spec = without_dense("fm", top_mlp=())
+    assert check(build_model(spec), make_batch(spec, 32, 0)).ok
+    monkeypatch.setattr(factorization.SquareOfSum, "second_order", WRONG_SUMS["SquareOfSum"])
+    assert not check(build_model(spec), make_batch(spec, 32, 0)).ok
 
 
 def test_poly2_blocks_are_their_definition():
