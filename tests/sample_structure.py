@@ -11,6 +11,7 @@ from bench.sweep_spec import make_case
 from tests import sample_records
 from workloads import models
 from workloads.batch import expected_touch
+from workloads.models import _parts
 
 SIZES = (4, 8, 16, 32, 64, 128, 256)
 EXPONENT = {"poly2": 2.0, "fm pairwise": 1.95, "fm square_of_sum": 1.0, "dlrm": 1.9, "fm_mlp": 1.9, "mlp": 1.0}
@@ -22,6 +23,7 @@ SETTINGS: dict[str, dict[str, object]] = {
     "dlrm": {},
     "fm_mlp": {"variant": "fm_mlp", "bottom_mlp": ""},
     "mlp": {"variant": "mlp", "bottom_mlp": ""},
+    "mf": {"variant": "mf", **PLAIN},
 }
 
 
@@ -43,6 +45,7 @@ def record(
     made = case(name, size)
     model = made.model
     assert model is not None
+    bottom = _parts.mlp_parameters(_parts.bottom_widths(model))
     seconds = 1e-6 * size ** (EXPONENT[name] if exponent is None else exponent)
     base = sample_records.record(sample_records.scaling_cases()[0])
     assert base.measurement is not None
@@ -64,13 +67,13 @@ def record(
         ),
         parameters={
             "tables": sum(t.num_rows * t.dim for t in model.tables),
-            "bottom_mlp": 0,
+            "bottom_mlp": bottom,
             "interaction": own(name, size),
-            "top_mlp": models.load(model.variant).dense_parameters(model) - own_parameters(name, size),
+            "top_mlp": models.load(model.variant).dense_parameters(model) - own_parameters(name, size) - bottom,
         },
     )
 
 
 def records(**exponents: float) -> list[Record]:
-    """Every variant at every size; keywords (blanks as underscores) replace exponents of the interaction's time."""
-    return [record(name, n, exponents.get(name.replace(" ", "_"))) for name in SETTINGS for n in SIZES]
+    """Every variant but mf at every size; keywords (blanks as underscores) replace exponents of interaction times."""
+    return [record(name, n, exponents.get(name.replace(" ", "_"))) for name in EXPONENT for n in SIZES]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from bench.records import Record
 from bench.reporting.format import count, percent, short, words
 from bench.stage_doubts import unlike
@@ -31,23 +33,26 @@ def two_entities(data: Data) -> Claim:
     """mf: one inner product of two embeddings."""
     name, statement = "mf", "Matrix factorization predicts by the inner product of two embeddings, for two entities."
     rule = (
-        "Supported where every mf case has two tables, no parameters of its own interaction and 2 d FLOPs in it a "
-        "sample."
+        "Supported where every mf case has two tables, as built no parameters of its own interaction, and logits "
+        f"within {EQUAL_TO:g} of the inner product (with the biases) in float64."
     )
-    found = [r for r in data.of("mf") if r.parameters and r.work and r.case.model]
+    found = [r for r in data.of("mf") if r.parameters and r.work and r.check]
     if not found:
-        return not_measured(name, statement, rule, "no mf case")
+        return not_measured(name, statement, rule, "no checked mf case")
     good, evidence = [], []
     for record in found:
-        assert record.case.model is not None
         assert record.parameters is not None
         assert record.work is not None
-        flops = record.work.stages["interaction"].flops / record.work.samples
-        own, dim = record.parameters["interaction"], record.case.model.tables[0].dim - 1
-        good.append(size(record) == 2 and own == 0 and flops == 2 * dim)
-        evidence += [("interaction FLOPs per sample", flops), ("interaction parameters", float(own))]
+        assert record.check is not None
+        own, error = record.parameters["interaction"], record.check.max_error
+        good.append(size(record) == 2 and own == 0 and error <= EQUAL_TO)
+        evidence += [("interaction parameters", float(own)), ("error", error)]
         evidence += [("table parameters", float(record.parameters["tables"]))]
-    text = f"{evidence[0][1]:g} FLOPs and {evidence[1][1]:g} parameters in the interaction at N = {size(found[0])}."
+        evidence += [("interaction FLOPs per sample", record.work.stages["interaction"].flops / record.work.samples)]
+    text = (
+        f"{evidence[0][1]:g} parameters and by count {evidence[3][1]:g} FLOPs in the interaction at "
+        f"N = {size(found[0])}; error {evidence[1][1]:.1e}."
+    )
     return Claim(name, statement, verdict_of(good), text, rule, tuple(evidence))
 
 
@@ -145,17 +150,25 @@ def free_interaction(data: Data) -> Claim:
     name = "free_interaction"
     statement = "The interaction of DLRM adds no parameters: N(N-1)/2 interactions, each one dot product."
     rule = (
-        "Supported where every built dlrm, fm and fm_mlp counts no parameter in its interaction, and dlrm and fm_mlp "
-        "need 2 D FLOPs for each of F(F-1)/2 pairs of their F vectors."
+        "Supported where every built dlrm, fm and fm_mlp counts no parameter in its interaction, and the top MLP of "
+        "every built dlrm and fm_mlp reads F(F-1)/2 products of its F vectors: its input's width, from its parameters, "
+        "less that of the dense features."
     )
     found = [r for r in data.of("dlrm", "fm", "fm_mlp") if r.parameters and not _is_cat(r)]
     if not found:
         return not_measured(name, statement, rule, "no dlrm, fm or fm_mlp case with counted parameters")
     own = [float(r.parameters["interaction"]) for r in found if r.parameters]
-    dots = [r for r in found if r.case.model and r.case.model.variant != "fm" and r.work]
-    good = [v == 0 for v in own] + [_pairs_needed(r) == _pairs(r) for r in dots]
-    text = f"{max(own):g} parameters in the interaction of {len(found)} built models{_widening(data)}."
-    evidence = (("largest interaction parameters", max(own)), ("models", float(len(found))))
+    dots = [r for r in found if r.case.model and r.case.model.variant != "fm" and r.case.model.top_mlp]
+    good = [v == 0 for v in own] + [_pairs_built(r) == _pairs(r) for r in dots]
+    most = max(dots, key=size, default=None)
+    products = f", {_pairs_built(most):g} products at N = {size(most)}" if most else ""
+    text = f"{max(own):g} parameters in the interaction of {len(found)} built models{products}{_widening(data)}."
+    evidence: tuple[tuple[str, float], ...] = (
+        ("largest interaction parameters", max(own)),
+        ("models", float(len(found))),
+    )
+    if most:
+        evidence += (("products as built", _pairs_built(most)),)
     verdict: Verdict = "supported" if all(good) else "not supported"
     return Claim(name, statement, verdict, text, rule, evidence)
 
@@ -173,11 +186,14 @@ def _pairs(record: Record) -> int:
     return vectors * (vectors - 1) // 2 + with_self
 
 
-def _pairs_needed(record: Record) -> float:
-    """Dot products that the counted useful FLOPs of one sample are."""
-    assert record.work is not None
-    assert record.case.model is not None
-    return record.work.stages["interaction"].flops_useful / record.work.samples / 2 / record.case.model.tables[0].dim
+def _pairs_built(record: Record) -> float:
+    """Products that the built top MLP reads: the width of its input, from its parameters, without the dense part."""
+    model = record.case.model
+    assert model is not None
+    assert record.parameters is not None
+    first, dense = model.top_mlp[0], model.bottom_mlp[-1] if model.bottom_mlp else model.num_dense
+    rest = sum(before * after + after for before, after in pairwise(model.top_mlp))
+    return (record.parameters["top_mlp"] - rest - first) / first - dense
 
 
 def _widening(data: Data) -> str:

@@ -161,6 +161,31 @@ def test_an_interaction_with_parameters_contradicts_the_claims() -> None:
     assert found["fm"].verdict == "depends"
 
 
+def test_the_pairs_of_an_interaction_are_counted_from_the_built_top_mlp() -> None:
+    """A top MLP one input narrower than F(F-1)/2 and the dense features was built with a pair too few."""
+
+    def narrower(record: Record) -> Record:
+        assert record.case.model is not None
+        assert record.parameters is not None
+        fewer = record.parameters["top_mlp"] - record.case.model.top_mlp[0]
+        return msgspec.structs.replace(record, parameters=record.parameters | {"top_mlp": fewer})
+
+    found = decided(RECORDS)["free_interaction"]
+    assert dict(found.evidence)["products as built"] == 257 * 256 / 2
+    dots = [r for r in RECORDS if r.case.model and r.case.model.variant in ("dlrm", "fm_mlp")]
+    assert decided([*dots[:-1], narrower(dots[-1])])["free_interaction"].verdict == "not supported"
+
+
+def test_matrix_factorization_is_checked_against_its_inner_product() -> None:
+    mf = sample_structure.record("mf", 2, 1.0)
+    assert mf.check is not None
+    assert decided([*RECORDS, mf])["mf"].verdict == "supported"
+    wrong = msgspec.structs.replace(mf, check=msgspec.structs.replace(mf.check, max_error=1e-3))
+    assert decided([*RECORDS, wrong])["mf"].verdict == "not supported"
+    unchecked = msgspec.structs.replace(mf, check=None)
+    assert decided([*RECORDS, unchecked])["mf"].verdict == "not measured"
+
+
 def test_the_widened_top_mlp_is_told_beside_the_free_interaction() -> None:
     text = decided(RECORDS)["free_interaction"].text
     assert "every product is an input of the top MLP" in text
