@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from bench.study.claim import Claim, Data, Verdict
-from bench.study.frontier import COSTS, Cost, Estimate, Learned, difference, match
+from bench.study.frontier import COSTS, Cost, Estimate, Learned, difference, estimate, match, on_control, paired
 
 FAMILY_ERROR = 0.05
 """All comparisons of one claim together: each interval is widened for their number (Bonferroni)."""
@@ -32,6 +32,16 @@ class Comparison(NamedTuple):
         return self.difference.low > 0
 
 
+class Beside(NamedTuple):
+    """The same two models on the control log; by seed, their difference on the planted log minus that on the control.
+
+    A contrast below 0: the model gains more where interactions are planted.
+    """
+
+    difference: Estimate
+    contrast: Estimate
+
+
 def compare(
     models: Sequence[Learned], log: str, rivals: Sequence[str], against: Sequence[str], cost: Cost
 ) -> list[Comparison]:
@@ -41,6 +51,17 @@ def compare(
     pairs = [(m, other) for m in own if (other := match(m, others, cost))]
     confidence = 1 - FAMILY_ERROR / max(len(pairs), 1)
     return [Comparison(m, o, d) for m, o in pairs if (d := difference(m, o, confidence))]
+
+
+def beside(found: Comparison, models: Sequence[Learned], confidence: float) -> Beside | None:
+    """A comparison on the planted log held against its control; None where either model was not trained there."""
+    model, other = on_control(found.model, models), on_control(found.other, models)
+    if model is None or other is None:
+        return None
+    there, here = paired(model, other), paired(found.model, found.other)
+    contrasts = [here[seed] - there[seed] for seed in here if seed in there]
+    there_too = difference(model, other, confidence)
+    return Beside(there_too, estimate(contrasts, confidence)) if there_too and contrasts else None
 
 
 def _lacking(found: Sequence[Comparison], rivals: Sequence[str], against: str) -> str | None:
@@ -53,28 +74,43 @@ def _lacking(found: Sequence[Comparison], rivals: Sequence[str], against: str) -
 
 
 def _better_than(data: Data, claim: Claim, rivals: Sequence[str], against: str) -> Claim:
-    """Decide that `rivals` do better than `against` where interactions are planted, and not where there are none."""
+    """Decide that `rivals` do better than `against` where interactions are planted, and by more than without them."""
     by_cost = {cost.name: compare(data.models, "planted", rivals, (against,), cost) for cost in COSTS}
-    control = compare(data.models, "control", rivals, (against,), COSTS[0])
     found = by_cost["flops"]
     lacking = _lacking(found, rivals, against)
     if lacking:
         return claim._replace(text=f"This run has {lacking}.")
-    absent = [v for v in rivals if v not in {c.model.model.variant for c in found}]
-    elsewhere = sum(c.better for c in control)
+    confidence = 1 - FAMILY_ERROR / len(found)
+    control = [held for c in found if (held := beside(c, data.models, confidence))]
+    more = sum(held.contrast.high < 0 for held in control)
+    elsewhere = sum(held.difference.high < 0 for held in control)
+    absent = _absent(found, rivals)
     verdict: Verdict = "depends"
     if not any(c.better for c in found):
         verdict = "not supported"
-    elif all(c.better for c in found) and not elsewhere and control and not absent:
+    elif all(c.better for c in found) and more == len(found) and not elsewhere and not absent:
         verdict = "supported"
     at_cost = ", ".join(f"{_tally(by_cost[c.name])} at equal {c.title}" for c in COSTS)
     parts = [
         f"Lower log loss than {against} on the planted log in {at_cost}; higher in {sum(c.worse for c in found)} of "
         f"{len(found)} at equal FLOPs. {_extremes(found)}",
-        f"On the control log lower in {_tally(control)}." if control else "There is no control log to compare with.",
-        f"Not compared: {', '.join(absent)}." if absent else "",
+        f"On the control log lower in {elsewhere} of {len(control)}. By seed, the gain on the planted log exceeds that "
+        f"on the control in {more} of {len(found)}."
+        if control
+        else "There is no control log to compare with.",
+        _uncompared(absent),
     ]
     return claim._replace(verdict=verdict, text=" ".join(filter(None, parts)), evidence=_evidence(found))
+
+
+def _absent(found: Sequence[Comparison], rivals: Sequence[str]) -> list[str]:
+    """Rivals that met nobody: never trained, or dearer than all they would have to meet."""
+    met = {c.model.model.variant for c in found}
+    return [variant for variant in rivals if variant not in met]
+
+
+def _uncompared(absent: Sequence[str]) -> str:
+    return f"Not compared: {', '.join(absent)}." if absent else ""
 
 
 def _tally(found: Sequence[Comparison]) -> str:
@@ -105,8 +141,9 @@ def dense_into_space(data: Data) -> Claim:
         "side (dlrm_cat).",
         "not measured",
         "",
-        "Supported where every dlrm has a lower log loss on the planted log than a dlrm_cat of at least its FLOPs, and "
-        "none has on the control log; not supported where none has.",
+        "Supported where every dlrm has a lower log loss on the planted log than a dlrm_cat of at least its FLOPs, "
+        "gains more over it there than on the control log, by seed, and has no lower one on that; not supported where "
+        "none has a lower one on the planted log.",
     )
     return _better_than(data, claim, ("dlrm",), "dlrm_cat")
 
@@ -119,7 +156,8 @@ def deep_is_inefficient(data: Data) -> Claim:
         "not measured",
         "",
         "Supported where every fm, fm_mlp, dlrm and dcnv2 has a lower log loss on the planted log than an mlp of at "
-        "least its FLOPs, and none has on the control log; not supported where none has.",
+        "least its FLOPs, gains more over it there than on the control log, by seed, and has no lower one on that; not "
+        "supported where none has a lower one on the planted log.",
     )
     return _better_than(data, claim, ("fm", "fm_mlp", "dlrm", "dcnv2"), "mlp")
 

@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import msgspec
+
 from bench.records import QualityTrial
 from bench.study.scaling import CONFIDENCE, t_quantile, variant_name
 from workloads.click_log import ClickLogSpec
@@ -211,11 +213,24 @@ def match(model: Learned, others: Sequence[Learned], cost: Cost) -> Learned | No
     return min((o for o in enough if cost.of(o) <= (1 + MATCH_TOLERANCE) * least), key=lambda o: o.loss.value)
 
 
-def difference(model: Learned, other: Learned, confidence: float = CONFIDENCE) -> Estimate | None:
-    """Log loss of `model` minus that of `other`, paired by seed; below 0 `model` is better. None without shared seeds.
+def paired(model: Learned, other: Learned) -> dict[int, float]:
+    """Log loss of `model` minus that of `other` by seed, where both have it; below 0 `model` is better.
 
     A seed fixes the log, the split and the initial weights, so that the pair shares their luck.
     """
     theirs = {t.seed: t.curve[-1].log_loss for t in other.trials}
-    pairs = [t.curve[-1].log_loss - theirs[t.seed] for t in model.trials if t.seed in theirs]
-    return estimate(pairs, confidence) if pairs else None
+    return {t.seed: t.curve[-1].log_loss - theirs[t.seed] for t in model.trials if t.seed in theirs}
+
+
+def difference(model: Learned, other: Learned, confidence: float = CONFIDENCE) -> Estimate | None:
+    """The mean of the paired differences; None without shared seeds."""
+    pairs = paired(model, other)
+    return estimate(list(pairs.values()), confidence) if pairs else None
+
+
+def on_control(model: Learned, models: Sequence[Learned]) -> Learned | None:
+    """The same model on the control of its log, which differs from it in its kind alone; None where there is none."""
+    log = model.task.click_log
+    task = model.task._replace(kind="control", click_log=log and msgspec.structs.replace(log, kind="control"))
+    wanted = (task, model.model, model.budget_flops)
+    return next((m for m in models if (m.task, m.model, m.budget_flops) == wanted), None)

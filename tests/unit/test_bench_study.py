@@ -234,6 +234,45 @@ def test_winning_on_the_control_too_is_not_about_interactions() -> None:
     assert decided([], sample_trials.trials(sample_trials.PLANTED, control))["deep_network"].verdict == "depends"
 
 
+def on_log(trials: list[QualityTrial], log: str, variant: str, losses: list[float]) -> list[QualityTrial]:
+    """The trials with other log losses, by seed, of a variant at every budget on one log."""
+
+    def changed(one: QualityTrial) -> QualityTrial:
+        last = msgspec.structs.replace(one.curve[-1], log_loss=losses[one.seed])
+        return msgspec.structs.replace(one, curve=(one.curve[0], last))
+
+    return [changed(t) if (t.log, t.model.variant) == (log, variant) else t for t in trials]
+
+
+def test_a_gain_on_the_control_that_scatters_is_not_absent() -> None:
+    """On the control dlrm gains as much in the mean as on the planted log, too unevenly to be told from 0."""
+    trials = sample_trials.trials(sample_trials.PLANTED, sample_trials.CONTROL)
+    assert decided([], trials)["dense_interact"].verdict == "supported"
+    scattered = on_log(trials, "control", "dlrm", [0.40, 0.44, 0.48])
+    scattered = on_log(scattered, "control", "dlrm_cat", [0.48, 0.48, 0.48])
+    found = decided([], scattered)["dense_interact"]
+    assert "On the control log lower in 0 of 3." in found.text
+    assert "exceeds that on the control in 0 of 3." in found.text
+    assert found.verdict == "depends"
+
+
+def test_the_control_is_that_of_the_same_log() -> None:
+    """A control of another log says nothing of a planted one."""
+
+    def logged(trials: list[QualityTrial], **fields: float) -> list[QualityTrial]:
+        return [
+            msgspec.structs.replace(t, click_log=ClickLogSpec(kind=t.log, num_features=6, num_rows=50, **fields))
+            for t in trials
+        ]
+
+    planted = logged(sample_trials.trials(sample_trials.PLANTED, {}))
+    control = sample_trials.trials({}, sample_trials.CONTROL)
+    assert decided([], [*planted, *logged(control)])["dense_interact"].verdict == "supported"
+    other = decided([], [*planted, *logged(control, bias=-2.0)])["dense_interact"]
+    assert other.verdict == "depends"
+    assert "no control log" in other.text
+
+
 def test_without_a_control_log_nothing_is_supported() -> None:
     found = decided([], sample_trials.trials(sample_trials.PLANTED, {}))["deep_network"]
     assert found.verdict == "depends"
