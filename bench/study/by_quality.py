@@ -171,18 +171,22 @@ def second_order_suffices(data: Data) -> Claim:
         "not measured",
         "",
         f"Supported where no dcn, dcnv2 or deepfm can have a log loss lower by {NEGLIGIBLE} or more on the planted log "
-        "than a dlrm of at least its FLOPs (every interval above that); not supported where all clearly have a lower "
-        "one. The interactions of that log are pairwise: of data with higher ones this says nothing.",
+        "than a dlrm of at least its FLOPs (every interval above that), all three compared; not supported where "
+        "all that were have a clearly lower one. The interactions of that log are pairwise: of data with higher ones "
+        "this says nothing.",
     )
     found = compare(data.models, "planted", rivals, ("dlrm",), COSTS[0])
     lacking = _lacking(found, rivals, "dlrm")
     if lacking:
         return claim._replace(text=f"This run has {lacking}.")
-    verdict: Verdict = "supported" if all(c.difference.low > -NEGLIGIBLE for c in found) else "depends"
+    absent = _absent(found, rivals)
+    level = all(c.difference.low > -NEGLIGIBLE for c in found)
+    verdict: Verdict = "supported" if level and not absent else "depends"
     if all(c.better for c in found):
         verdict = "not supported"
-    text = (
+    parts = [
         f"Higher orders have a lower log loss than dlrm in {_tally(found)} comparisons at equal FLOPs, a higher one in "
-        f"{sum(c.worse for c in found)}. {_extremes(found)}"
-    )
-    return claim._replace(verdict=verdict, text=text, evidence=_evidence(found))
+        f"{sum(c.worse for c in found)}. {_extremes(found)}",
+        _uncompared(absent),
+    ]
+    return claim._replace(verdict=verdict, text=" ".join(filter(None, parts)), evidence=_evidence(found))

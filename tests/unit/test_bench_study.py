@@ -287,17 +287,30 @@ def test_one_seed_says_nothing_of_scatter() -> None:
 
 @pytest.mark.parametrize(
     ("higher", "verdict"),
-    [({"dcnv2": 0.480, "deepfm": 0.482}, "supported"), ({"dcnv2": 0.460, "deepfm": 0.482}, "depends"),
-     ({"dcnv2": 0.460, "deepfm": 0.455}, "not supported")],
+    [({"dcnv2": 0.500, "deepfm": 0.502}, "supported"), ({"dcnv2": 0.460, "deepfm": 0.482}, "depends"),
+     ({"dcn": 0.445, "dcnv2": 0.445, "deepfm": 0.445}, "not supported")],
 )  # fmt: skip
 def test_second_order_suffices_or_not(higher: dict[str, float], verdict: str) -> None:
-    trials = sample_trials.trials(sample_trials.PLANTED | higher, {})
-    assert decided([], trials)["second_order"].verdict == verdict
+    trials = sample_trials.trials(sample_trials.PLANTED | {"dcn": 0.500} | higher, {})
+    found = decided([], trials)["second_order"]
+    assert found.verdict == verdict
+    assert "Not compared" not in found.text
+
+
+def test_higher_orders_that_were_not_compared_are_named_and_not_beaten() -> None:
+    """dcn never ran; deepfm is dearer than every dlrm."""
+    trials = sample_trials.trials(sample_trials.PLANTED | {"dcnv2": 0.500, "deepfm": 0.502}, {})
+    dear = [
+        msgspec.structs.replace(t, flops_per_sample_forward=1e6) if t.model.variant == "deepfm" else t for t in trials
+    ]
+    found = decided([], dear)["second_order"]
+    assert found.verdict == "depends"
+    assert found.text.endswith("Not compared: dcn, deepfm.")
 
 
 def test_not_telling_apart_is_not_support() -> None:
     """Scatter far above what counts as negligible: neither better nor surely not."""
-    even = dict.fromkeys(sample_trials.PLANTED, 0.47)
+    even = dict.fromkeys([*sample_trials.PLANTED, "dcn"], 0.47)
     trials = sample_trials.trials(even, {}, scatter=20 * NEGLIGIBLE)
     assert decided([], trials)["second_order"].verdict == "depends"
 
