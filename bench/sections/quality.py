@@ -7,7 +7,7 @@ from bench.reporting.cases import Cell, Column
 from bench.reporting.format import MISSING, count, percent, seconds
 from bench.run import Run
 from bench.sections import Section, Table
-from bench.study.frontier import COSTS, Estimate, Learned, by_task, frontier, learned
+from bench.study.frontier import COSTS, Estimate, Learned, by_task, frontier, learned, rate_at_edge
 
 
 def section(run: Run) -> Section | None:
@@ -18,7 +18,7 @@ def section(run: Run) -> Section | None:
     return Section(
         "quality",
         "Quality against cost",
-        text=tuple(_ended(run.trials)),
+        text=(*_ended(run.trials), *_edges(run.trials)),
         tables=tuple(_table(task, found) for task, found in by_task(models).items()),
         plots=("frontier",),
         notes=(
@@ -39,6 +39,24 @@ def _ended(trials: tuple[QualityTrial, ...]) -> list[str]:
     bad = [t for t in trials if t.outcome.status != "ok"]
     reasons = list(dict.fromkeys(t.outcome.reason or t.outcome.status for t in bad))
     return [f"{len(bad)} of {len(trials)} trials did not end well: {'; '.join(reasons)}."] if bad else []
+
+
+def _edges(trials: tuple[QualityTrial, ...]) -> list[str]:
+    """Where the grid of learning rates ended too early to know, by variant."""
+    chosen = [t for t in trials if t.rates and t.learning_rate is not None]
+    at_edge = [t for t in chosen if rate_at_edge(t)]
+    if not at_edge:
+        return []
+    tried = sorted({rate.learning_rate for t in at_edge for rate in t.rates})
+    by_variant = [
+        f"{variant} {sum(t.model.variant == variant for t in at_edge)} of "
+        f"{sum(t.model.variant == variant for t in chosen)}"
+        for variant in dict.fromkeys(t.model.variant for t in at_edge)
+    ]
+    return [
+        f"In {len(at_edge)} of {len(chosen)} trials validation chose the least or the largest learning rate tried (of "
+        f"{', '.join(f'{rate:g}' for rate in tried)}), so that a better one may lie beyond: {', '.join(by_variant)}."
+    ]
 
 
 def _table(task: str, models: list[Learned]) -> Table:

@@ -6,10 +6,22 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from bench.study.claim import Claim, Data, Verdict
-from bench.study.frontier import COSTS, Cost, Estimate, Learned, difference, estimate, match, on_control, paired
+from bench.study.frontier import (
+    COSTS,
+    Cost,
+    Estimate,
+    Learned,
+    difference,
+    estimate,
+    match,
+    on_control,
+    paired,
+    rate_at_edge,
+)
 
 FAMILY_ERROR = 0.05
 """All comparisons of one claim together: each interval is widened for their number (Bonferroni)."""
+EDGE_RULE = "Depends at most where a learning rate was chosen at an edge of those tried."
 NEGLIGIBLE = 0.001
 """A difference of log loss below this does not count as needing the costlier model."""
 
@@ -33,11 +45,13 @@ class Comparison(NamedTuple):
 
 
 class Beside(NamedTuple):
-    """The same two models on the control log; by seed, their difference on the planted log minus that on the control.
+    """The same two models on the control log: their difference, and that on the planted log minus it, by seed.
 
     A contrast below 0: the model gains more where interactions are planted.
     """
 
+    model: Learned
+    other: Learned
     difference: Estimate
     contrast: Estimate
 
@@ -61,7 +75,7 @@ def beside(found: Comparison, models: Sequence[Learned], confidence: float) -> B
     there, here = paired(model, other), paired(found.model, found.other)
     contrasts = [here[seed] - there[seed] for seed in here if seed in there]
     there_too = difference(model, other, confidence)
-    return Beside(there_too, estimate(contrasts, confidence)) if there_too and contrasts else None
+    return Beside(model, other, there_too, estimate(contrasts, confidence)) if there_too and contrasts else None
 
 
 def _lacking(found: Sequence[Comparison], rivals: Sequence[str], against: str) -> str | None:
@@ -85,10 +99,12 @@ def _better_than(data: Data, claim: Claim, rivals: Sequence[str], against: str) 
     more = sum(held.contrast.high < 0 for held in control)
     elsewhere = sum(held.difference.high < 0 for held in control)
     absent = _absent(found, rivals)
+    trained = [m for c in found for m in (c.model, c.other)] + [m for held in control for m in (held.model, held.other)]
+    doubt = _edges(trained)
     verdict: Verdict = "depends"
     if not any(c.better for c in found):
         verdict = "not supported"
-    elif all(c.better for c in found) and more == len(found) and not elsewhere and not absent:
+    elif all(c.better for c in found) and more == len(found) and not (elsewhere or absent or doubt):
         verdict = "supported"
     at_cost = ", ".join(f"{_tally(by_cost[c.name])} at equal {c.title}" for c in COSTS)
     parts = [
@@ -99,6 +115,7 @@ def _better_than(data: Data, claim: Claim, rivals: Sequence[str], against: str) 
         if control
         else "There is no control log to compare with.",
         _uncompared(absent),
+        doubt,
     ]
     return claim._replace(verdict=verdict, text=" ".join(filter(None, parts)), evidence=_evidence(found))
 
@@ -111,6 +128,14 @@ def _absent(found: Sequence[Comparison], rivals: Sequence[str]) -> list[str]:
 
 def _uncompared(absent: Sequence[str]) -> str:
     return f"Not compared: {', '.join(absent)}." if absent else ""
+
+
+def _edges(models: Sequence[Learned]) -> str:
+    """How many trials were trained with a learning rate at an edge of the grid; empty where none was."""
+    at_edge = {t.key: rate_at_edge(t) for model in models for t in model.trials}
+    many = sum(at_edge.values())
+    told = "the learning rate is the least or the largest that was tried: another might do better"
+    return f"In {many} of {len(at_edge)} trials {told}." if many else ""
 
 
 def _tally(found: Sequence[Comparison]) -> str:
@@ -143,7 +168,7 @@ def dense_into_space(data: Data) -> Claim:
         "",
         "Supported where every dlrm has a lower log loss on the planted log than a dlrm_cat of at least its FLOPs, "
         "gains more over it there than on the control log, by seed, and has no lower one on that; not supported where "
-        "none has a lower one on the planted log.",
+        f"none has a lower one on the planted log. {EDGE_RULE}",
     )
     return _better_than(data, claim, ("dlrm",), "dlrm_cat")
 
@@ -157,7 +182,7 @@ def deep_is_inefficient(data: Data) -> Claim:
         "",
         "Supported where every fm, fm_mlp, dlrm and dcnv2 has a lower log loss on the planted log than an mlp of at "
         "least its FLOPs, gains more over it there than on the control log, by seed, and has no lower one on that; not "
-        "supported where none has a lower one on the planted log.",
+        f"supported where none has a lower one on the planted log. {EDGE_RULE}",
     )
     return _better_than(data, claim, ("fm", "fm_mlp", "dlrm", "dcnv2"), "mlp")
 
@@ -173,20 +198,22 @@ def second_order_suffices(data: Data) -> Claim:
         f"Supported where no dcn, dcnv2 or deepfm can have a log loss lower by {NEGLIGIBLE} or more on the planted log "
         "than a dlrm of at least its FLOPs (every interval above that), all three compared; not supported where "
         "all that were have a clearly lower one. The interactions of that log are pairwise: of data with higher ones "
-        "this says nothing.",
+        f"this says nothing. {EDGE_RULE}",
     )
     found = compare(data.models, "planted", rivals, ("dlrm",), COSTS[0])
     lacking = _lacking(found, rivals, "dlrm")
     if lacking:
         return claim._replace(text=f"This run has {lacking}.")
     absent = _absent(found, rivals)
+    doubt = _edges([m for c in found for m in (c.model, c.other)])
     level = all(c.difference.low > -NEGLIGIBLE for c in found)
-    verdict: Verdict = "supported" if level and not absent else "depends"
+    verdict: Verdict = "supported" if level and not (absent or doubt) else "depends"
     if all(c.better for c in found):
         verdict = "not supported"
     parts = [
         f"Higher orders have a lower log loss than dlrm in {_tally(found)} comparisons at equal FLOPs, a higher one in "
         f"{sum(c.worse for c in found)}. {_extremes(found)}",
         _uncompared(absent),
+        doubt,
     ]
     return claim._replace(verdict=verdict, text=" ".join(filter(None, parts)), evidence=_evidence(found))

@@ -162,6 +162,12 @@ def learned(trials: Sequence[QualityTrial]) -> list[Learned]:
     ]
 
 
+def rate_at_edge(trial: QualityTrial) -> bool:
+    """Whether validation chose the least or the largest learning rate tried: beyond it may be a better one."""
+    tried = [one.learning_rate for one in trial.rates]
+    return bool(tried) and trial.learning_rate in (min(tried), max(tried))
+
+
 def by_task(models: Sequence[Learned]) -> dict[str, list[Learned]]:
     """Models by the title of what they learned from, in order of appearance."""
     found: dict[Task, list[Learned]] = {}

@@ -9,7 +9,7 @@ import pytest
 
 from bench import sections
 from bench.plots import style
-from bench.records import Case, Measurement, QualityTrial, Record
+from bench.records import Case, Measurement, QualityTrial, RateTry, Record
 from bench.reporting import report
 from bench.run import Run
 from bench.running.case_inputs import residency
@@ -258,6 +258,18 @@ def test_quality_tells_gap_seeds_and_frontier() -> None:
     assert "F" in best[-1]
     failed = msgspec.structs.replace(TRIALS[0], outcome=sample_records.ended_badly()[1].outcome, curve=())
     assert "1 of" in made("quality", run([], [*TRIALS[1:], failed])).text[0]
+
+
+def test_quality_tells_rates_at_an_edge_of_the_grid() -> None:
+    rates = tuple(RateTry(learning_rate=rate, log_loss=0.5, train_s=1.0) for rate in (0.01, 0.02, 0.04))
+    chosen = [
+        msgspec.structs.replace(t, rates=rates, learning_rate=0.04 if t.model.variant == "fm" else 0.02) for t in TRIALS
+    ]
+    fm = sum(t.model.variant == "fm" for t in TRIALS)
+    (text,) = made("quality", run([], chosen)).text
+    assert text.startswith(f"In {fm} of {len(TRIALS)} trials validation chose the least or the largest learning rate")
+    assert text.endswith(f"(of 0.01, 0.02, 0.04), so that a better one may lie beyond: fm {fm} of {fm}.")
+    assert made("quality").text == ()
 
 
 def test_the_paper_is_only_what_the_paper_states() -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import msgspec
 import pytest
 
-from bench.records import QualityTrial, Record
+from bench.records import QualityTrial, RateTry, Record
 from bench.study.by_quality import NEGLIGIBLE
 from bench.study.claim import Claim
 from bench.study.claims import DECIDERS, claims
@@ -313,6 +314,23 @@ def test_not_telling_apart_is_not_support() -> None:
     even = dict.fromkeys([*sample_trials.PLANTED, "dcn"], 0.47)
     trials = sample_trials.trials(even, {}, scatter=20 * NEGLIGIBLE)
     assert decided([], trials)["second_order"].verdict == "depends"
+
+
+def at_rate(trials: list[QualityTrial], chosen: float, tried: Sequence[float]) -> list[QualityTrial]:
+    rates = tuple(RateTry(learning_rate=rate, log_loss=0.5, train_s=1.0) for rate in tried)
+    return [msgspec.structs.replace(t, learning_rate=chosen, rates=rates) for t in trials]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "tried", "at_edge"),
+    [(0.01, (0.01, 0.02), True), (0.02, (0.01, 0.02), True), (0.02, (0.01, 0.02, 0.04), False), (0.02, (0.02,), True)],
+)
+def test_a_rate_at_an_edge_of_the_grid_supports_nothing(chosen: float, tried: tuple[float, ...], at_edge: bool) -> None:
+    planted = sample_trials.PLANTED | {"dcn": 0.500, "dcnv2": 0.500, "deepfm": 0.502, "mlp": 0.560}
+    found = decided([], at_rate(sample_trials.trials(planted, dict.fromkeys(planted, 0.468)), chosen, tried))
+    names = ("dense_interact", "deep_network", "second_order")
+    assert {found[n].verdict for n in names} == {"depends" if at_edge else "supported"}
+    assert all(("least or the largest" in found[n].text) == at_edge for n in names)
 
 
 def test_every_claim_states_its_rule() -> None:
