@@ -6,7 +6,7 @@ from bench.reporting.cases import Cell, Column
 from bench.reporting.format import MISSING, count, seconds, short
 from bench.run import Run
 from bench.sections import Section, Table
-from bench.study.scaling import BY_NAME, PowerLaw, Series, series
+from bench.study.scaling import BY_NAME, PowerLaw, Series, both_forms, series
 
 FITTED = {
     "interaction_params": "Interaction params",
@@ -73,12 +73,11 @@ def _exponent(law: PowerLaw | None) -> Cell:
 
 def _forms(found: list[Series]) -> Table | None:
     """Both forms of fm, forward, by N."""
-    by_name = {s.variant: s for s in found if s.phase == "forward"}
-    pairwise, square = by_name.get("fm, pairwise"), by_name.get("fm, square of sum")
-    if pairwise is None or square is None:
+    forms = both_forms(found)
+    if forms is None:
         return None
-    times = [dict(s.points("interaction_s")) for s in (pairwise, square)]
-    flops = [dict(s.points("interaction_flops")) for s in (pairwise, square)]
+    times = [dict(s.points("interaction_s")) for s in forms]
+    flops = [dict(s.points("interaction_flops")) for s in forms]
     rows = [
         (
             Cell(str(n)),
@@ -97,4 +96,6 @@ def _forms(found: list[Series]) -> Table | None:
         "Pairwise over square",
     )
     columns = (Column("N", kind="text"), *(Column(t) for t in titles))
-    return Table("One sum in two forms: the interaction of a factorization machine, per sample", columns, tuple(rows))
+    where = f" ({forms[0].apart})" if forms[0].apart else ""
+    title = f"One sum in two forms: the interaction of a factorization machine, per sample{where}"
+    return Table(title, columns, tuple(rows))

@@ -8,7 +8,7 @@ from bench.records import Record
 from bench.reporting.format import count, percent, short, words
 from bench.stage_doubts import unlike
 from bench.study.claim import Claim, Data, Verdict, not_measured, verdict_of
-from bench.study.scaling import PowerLaw, Series, size
+from bench.study.scaling import PowerLaw, Series, both_forms, size
 
 EXPONENT_TOLERANCE = 0.02
 """A fitted exponent of parameters this near to the claimed one agrees with it."""
@@ -117,15 +117,15 @@ def two_forms(data: Data) -> Claim:
         f"Supported where both forms agree with the reference to {EQUAL_TO:g} and the interaction's time grows with an "
         f"exponent above {QUADRATIC_ABOVE} pair by pair and below {LINEAR_BELOW} as a square of a sum."
     )
-    pairwise, square = data.named("fm, pairwise"), data.named("fm, square of sum")
-    slow = pairwise.law("interaction_s") if pairwise else None
-    fast = square.law("interaction_s") if square else None
-    if pairwise is None or square is None or slow is None or fast is None:
-        return not_measured(name, statement, rule, "not both forms of fm with a trace")
-    errors = [r.check.max_error for r in (*pairwise.records, *square.records) if r.check]
+    forms = both_forms(data.series)
+    slow = forms[0].law("interaction_s") if forms else None
+    fast = forms[1].law("interaction_s") if forms else None
+    if forms is None or slow is None or fast is None:
+        return not_measured(name, statement, rule, "not both forms of fm alike in all else, with a trace")
+    errors = [r.check.max_error for s in forms for r in s.records if r.check]
     equal = bool(errors) and max(errors) <= EQUAL_TO
     good = [slow.exponent > QUADRATIC_ABOVE, fast.exponent < LINEAR_BELOW]
-    ratio = _ratio_at_most(pairwise, square)
+    ratio = _ratio_at_most(*forms)
     text = (
         f"Interaction time pair by pair {_law_text(slow)}, as a square of a sum {_law_text(fast)}"
         f"{f'; {short(ratio[1])} times as long at N = {ratio[0]}' if ratio else ''}. "

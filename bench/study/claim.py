@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 
 from bench.records import Record
 from bench.study.frontier import Learned
-from bench.study.scaling import Series
+from bench.study.scaling import Series, named
 
 Verdict = Literal["supported", "not supported", "depends", "not measured"]
 
@@ -31,8 +31,8 @@ class Data(NamedTuple):
     models: tuple[Learned, ...]
 
     def named(self, variant: str, phase: str = "forward") -> Series | None:
-        """The series of a variant, as scaling.variant_name writes it."""
-        return next((s for s in self.series if (s.variant, s.phase) == (variant, phase)), None)
+        """The series of a variant (scaling.named)."""
+        return named(self.series, variant, phase)
 
     def of(self, *variants: str) -> list[Record]:
         """Forward records of these variants."""

@@ -14,6 +14,7 @@ import msgspec
 
 from bench import metrics
 from bench.records import Case, Record
+from bench.reporting.labels import label, telling
 from workloads.spec import ModelSpec, num_features
 
 FIT_FROM = 32
@@ -130,21 +131,28 @@ def variant_name(model: ModelSpec) -> str:
     return ", ".join(parts)
 
 
+FORMS = ("fm, pairwise", "fm, square of sum")
+"""Both forms of fm, as variant_name writes them."""
 DEFAULT_FORMS = {"fm": "square of sum", "poly2": "block"}
 """What an empty `form` means; deepfm, whose form is that of its fm part, goes without."""
 
 
 class Series(NamedTuple):
-    """Cases that differ in the number of features alone, by N."""
+    """Cases that differ in the number of features alone, by N.
+
+    apart: what tells the series from others of its variant and phase in the same run; empty where it is alone.
+    """
 
     variant: str
     phase: str
     records: tuple[Record, ...]
+    apart: str = ""
 
     @property
     def name(self) -> str:
-        """fm, pairwise (train)."""
-        return self.variant if self.phase == "forward" else f"{self.variant} (train)"
+        """fm, pairwise (train); what else tells it from others of that name: fm, pairwise · B 512."""
+        name = self.variant if self.phase == "forward" else f"{self.variant} (train)"
+        return f"{name} · {self.apart}" if self.apart else name
 
     @property
     def sizes(self) -> list[int]:
@@ -176,7 +184,39 @@ def series(records: Sequence[Record]) -> list[Series]:
         if record.case.model is not None and metrics.step_s(record) and record.outcome.status == "ok":
             groups.setdefault(_identity(record.case, record.case.model), {})[size(record)] = record
     found = [list(dict(sorted(group.items())).values()) for group in groups.values() if len(group) >= MIN_POINTS]
-    return [Series(variant_name(r[0].case.model), r[0].case.phase, tuple(r)) for r in found if r[0].case.model]
+    made = [Series(variant_name(r[0].case.model), r[0].case.phase, tuple(r)) for r in found if r[0].case.model]
+    return [one._replace(apart=_apart(one, [other for other in made if other.name == one.name])) for one in made]
+
+
+def _apart(one: Series, alike: Sequence[Series]) -> str:
+    """The axes that tell `one` from the series of its name, by cases of one size where they have one in common."""
+    if len(alike) == 1:
+        return ""
+    common = set.intersection(*(set(s.sizes) for s in alike))
+
+    def first(of: Series) -> Case:
+        return next(r.case for r in of.records if not common or size(r) == min(common))
+
+    names = telling([first(s) for s in alike], ())
+    return label(first(one), names) if names else ""
+
+
+def named(found: Sequence[Series], variant: str, phase: str = "forward") -> Series | None:
+    """The series of a variant, as variant_name writes it: of several the first of the run."""
+    return next((s for s in found if (s.variant, s.phase) == (variant, phase)), None)
+
+
+def both_forms(found: Sequence[Series]) -> tuple[Series, Series] | None:
+    """fm forward, pairwise and as a square of a sum: the first of the run that differ in the form alone, traced."""
+    slow, fast = ([s for s in found if (s.variant, s.phase) == (form, "forward")] for form in FORMS)
+    pairs = ((a, b) for a in slow for b in fast if _but_form(a) == _but_form(b))
+    return next((pair for pair in pairs if all(s.points("interaction_s") for s in pair)), None)
+
+
+def _but_form(one: Series) -> tuple[object, ...]:
+    case = one.records[0].case
+    assert case.model is not None
+    return _identity(case, msgspec.structs.replace(case.model, form=""))
 
 
 def _identity(case: Case, model: ModelSpec) -> tuple[object, ...]:

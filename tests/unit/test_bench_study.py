@@ -13,7 +13,7 @@ from bench.study.by_quality import NEGLIGIBLE
 from bench.study.claim import Claim
 from bench.study.claims import DECIDERS, claims
 from bench.study.frontier import COSTS, by_task, difference, estimate, frontier, learned, match
-from bench.study.scaling import FIT_FROM, QUANTITIES, fit, series, variant_name
+from bench.study.scaling import FIT_FROM, QUANTITIES, both_forms, fit, series, size, variant_name
 from tests import sample_records, sample_structure, sample_trials
 from tests.sample_trials import trial
 from workloads.click_log import ClickLogSpec
@@ -87,6 +87,30 @@ def test_series_are_of_equal_tables(changes: dict[str, object]) -> None:
     found = series([*RECORDS, *map(changed, RECORDS)])
     assert len(found) == 2 * len(series(RECORDS))
     assert all(s.sizes == list(sample_structure.SIZES) for s in found)
+
+
+def with_batch(record: Record, batch_size: int) -> Record:
+    return msgspec.structs.replace(record, case=msgspec.structs.replace(record.case, batch_size=batch_size))
+
+
+def test_series_of_one_name_are_told_apart() -> None:
+    """By what they differ in, not by their sizes."""
+    other = [with_batch(r, 512) for r in RECORDS if r.case.model and r.case.model.variant == "fm"]
+    names = [s.name for s in series([*RECORDS, *[r for r in other if size(r) > 4]])]
+    assert "dlrm" in names
+    assert [n for n in names if n.startswith("fm, pairwise")] == ["fm, pairwise · B 128", "fm, pairwise · B 512"]
+
+
+def test_both_forms_are_those_alike_in_all_else() -> None:
+    pairwise = [r for r in RECORDS if r.case.model and variant_name(r.case.model) == "fm, pairwise"]
+    others = [r for r in RECORDS if r not in pairwise]
+    found = series([*[with_batch(r, 512) for r in pairwise], *pairwise, *others])
+    forms = both_forms(found)
+    assert forms is not None
+    assert [s.name for s in forms] == ["fm, pairwise · B 128", "fm, square of sum"]
+    assert both_forms(series([*[with_batch(r, 512) for r in pairwise], *others])) is None
+    bare = [msgspec.structs.replace(r, trace=None) for r in RECORDS]
+    assert both_forms(series(bare)) is None
 
 
 def test_a_series_is_fitted_over_its_large_sizes() -> None:

@@ -48,7 +48,7 @@ def shown(run: Run) -> list[Series]:
 def alt(run: Run) -> str:
     """The picture in words."""
     parts = [
-        f"{s.variant}: interaction time grows as N to the {law.exponent:.2f}"
+        f"{s.name}: interaction time grows as N to the {law.exponent:.2f}"
         for s in shown(run)
         if (law := s.law("interaction_s"))
     ]
@@ -82,7 +82,7 @@ def _line(index: int) -> dict[str, str]:
 def _handle(index: int, one: Series) -> object:
     from matplotlib.lines import Line2D
 
-    return Line2D([], [], label=one.variant, **_line(index))  # type: ignore[arg-type]
+    return Line2D([], [], label=one.name, **_line(index))  # type: ignore[arg-type]
 
 
 def _panel(ax: Axes, panel: Panel, found: Sequence[Series]) -> None:

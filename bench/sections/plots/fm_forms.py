@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from bench.plots import style
 from bench.reporting.format import count, seconds
 from bench.run import Run
-from bench.study.scaling import BY_NAME, Series, series
+from bench.study.scaling import BY_NAME, Series, both_forms, series
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,13 +19,11 @@ CAPTION = (
     "|sum v|² - sum |v|², which is the same number. Lines are the fits over the range they span; b is their exponent "
     "with its 95 % interval."
 )
-FORMS = ("fm, pairwise", "fm, square of sum")
 
 
 def forms(run: Run) -> list[Series]:
     """Both forms, forward; empty unless both are there with times."""
-    by_name = {s.variant: s for s in series(run.records) if s.phase == "forward" and s.points("interaction_s")}
-    return [by_name[f] for f in FORMS] if all(f in by_name for f in FORMS) else []
+    return list(both_forms(series(run.records)) or ())
 
 
 def alt(run: Run) -> str:
