@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from bench import metrics, stats
 from bench.records import Record
 from bench.reporting.cases import Cell, Column
@@ -51,14 +53,14 @@ def _row_types(groups: list[list[Record]]) -> Table:
     columns = (Column("Rows", kind="text"), *(Column(t) for t in titles))
     shared = [n for n in varying([r.case for g in groups for r in g]) if n != "row_type"]
     rows = [
-        _row_type(record, group[0], shared)
+        _row_type(record, _reference(group, lambda r: row_type_rank(r) == 0), shared)
         for group in (sorted(g, key=row_type_rank) for g in groups)
         for record in group
     ]
     return Table("Embedding rows", columns, tuple(rows))
 
 
-def _row_type(record: Record, reference: Record, shared: list[str]) -> tuple[Cell, ...]:
+def _row_type(record: Record, reference: Record | None, shared: list[str]) -> tuple[Cell, ...]:
     assert record.case.model is not None
     lookups = (record.work.lookups if record.work else 0) / (metrics.step_s(record) or 1.0)
     error = record.rounding_error
@@ -72,7 +74,14 @@ def _row_type(record: Record, reference: Record, shared: list[str]) -> tuple[Cel
     )
 
 
-def _faster(reference: Record, record: Record) -> str:
+def _reference(group: list[Record], is_float32: Callable[[Record], bool]) -> Record | None:
+    """The case of the group in float32, which the others are held against; None where it was not measured."""
+    return next(filter(is_float32, group), None)
+
+
+def _faster(reference: Record | None, record: Record) -> str:
+    if reference is None:
+        return MISSING
     assert reference.measurement is not None
     assert record.measurement is not None
     if reference is record:
@@ -86,11 +95,12 @@ def _dtypes(groups: list[list[Record]]) -> Table:
     rows = []
     for group in groups:
         ordered = sorted(group, key=lambda r: DTYPES.index(r.case.dtype))
+        float32 = _reference(ordered, lambda r: r.case.dtype == "float32")
         rows += [
             (
                 Cell(r.case.dtype, label(r.case, shared) if shared else ""),
                 Cell(seconds(metrics.step_s(r) or 0.0)),
-                Cell(_faster(ordered[0], r)),
+                Cell(_faster(float32, r)),
                 Cell(f"{r.check.max_error:.1e}" if r.check else MISSING, r.check.what if r.check else ""),
             )
             for r in ordered

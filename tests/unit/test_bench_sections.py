@@ -288,6 +288,18 @@ def test_row_types_come_with_their_error_against_float32() -> None:
     assert [r[0] for r in cells(found, 1)] == ["float32", "bfloat16"]
 
 
+def test_without_float32_nothing_is_held_against_it() -> None:
+    """Whatever else is first in its group is not float32."""
+    every = precision()
+    lower = [r for r in every if r.case.model and r.case.model.tables[0].row_type in ("int8", "int4")]
+    dense = [measured("paper", s, {"dtype": d}) for d, s in (("bfloat16", 0.2), ("float16", 0.3))]
+    found = made("precision", run([*lower, *dense]))
+    assert [(r[0], r[3]) for r in cells(found)] == [("int8", "–"), ("int4", "–")]
+    assert [(r[0], r[2]) for r in cells(found, 1)] == [("bfloat16", "–"), ("float16", "–")]
+    whole = made("precision")
+    assert (cells(whole)[0][3], cells(whole, 1)[0][2]) == ("1", "1")
+
+
 def test_threads_are_those_in_force() -> None:
     rows = cells(made("threads"))
     assert [r[1] for r in rows] == ["1", "2", "4"]
