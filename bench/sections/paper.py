@@ -11,7 +11,7 @@ from bench.reporting.format import percent, seconds
 from bench.reporting.labels import PHASES
 from bench.run import Run
 from bench.sections import Section, Table
-from workloads.spec import ModelSpec
+from workloads.spec import ModelSpec, TableSpec
 
 STEPS = 1000
 PUBLISHED_S = (("Caffe2, 2 × Xeon Gold 6138", 256.0), ("V100", 62.0))
@@ -56,15 +56,23 @@ def section(run: Run) -> Section | None:
 
 
 def is_paper(case: Case) -> bool:
-    """Whether the case is the published one in everything the paper states."""
-    model = case.model
-    return model is not None and case.batch_size == BATCH and _is_paper_model(model)
+    """Whether the case is the published one in everything the paper states, and plain in what it does not mention."""
+    plain = (case.dtype, case.execution, case.cache_mode) == ("float32", "eager", "rotated")
+    return case.model is not None and case.batch_size == BATCH and plain and _is_paper_model(case.model)
 
 
 def _is_paper_model(model: ModelSpec) -> bool:
-    alike = {(t.num_rows, t.dim) for t in model.tables} == {(ROWS, DIM)} and len(model.tables) == TABLES
     networks = (model.num_dense, model.bottom_mlp, model.top_mlp) == (DENSE, BOTTOM, TOP)
-    return alike and networks and (model.tables[0].lengths, model.tables[0].pooling_factor) in POOLINGS
+    interaction = (model.variant, model.interaction, model.interaction_self) == ("dlrm", "dot", False)
+    alike = len(model.tables) == TABLES and len({(t.lengths, t.pooling_factor) for t in model.tables}) == 1
+    return networks and interaction and alike and not model.replay and all(map(_is_paper_table, model.tables))
+
+
+def _is_paper_table(table: TableSpec) -> bool:
+    """Rows of float32, drawn evenly and summed."""
+    size = (table.num_rows, table.dim) == (ROWS, DIM)
+    rows = (table.row_type, table.indices, table.pooling, table.weighted) == ("float32", "uniform", "sum", False)
+    return size and rows and (table.lengths, table.pooling_factor) in POOLINGS
 
 
 def _row(record: Record) -> tuple[Cell, ...]:

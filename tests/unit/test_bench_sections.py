@@ -14,6 +14,7 @@ from bench.reporting import report
 from bench.run import Run
 from bench.running.case_inputs import residency
 from bench.sections import Section, plots
+from bench.sections.paper import is_paper
 from bench.sweep_spec import make_case
 from tests import sample_records, sample_structure, sample_trials
 from workloads import models
@@ -278,6 +279,26 @@ def test_the_paper_is_only_what_the_paper_states() -> None:
     assert [r[0] for r in rows] == ["up to 100", "100", "100"]
     assert rows[1][-2:] == ["0.50×", "2.06×"]
     assert "factor of 16.5" in made("paper").text[0]
+
+
+OTHER_THAN_THE_PAPER: list[dict[str, object]] = [
+    {"variant": "dlrm_cat"},
+    {"interaction": "cat"},
+    {"interaction_self": True},
+    {"row_type": "int8", "backend": "tbe_int"},
+    {"dtype": "bfloat16"},
+    {"pooling": "mean"},
+    {"weighted": True},
+    {"indices": "zipf"},
+    {"execution": "compile"},
+    {"cache_mode": "hot"},
+]
+
+
+@pytest.mark.parametrize("settings", OTHER_THAN_THE_PAPER, ids=lambda settings: next(iter(settings)))
+def test_what_the_paper_did_not_run_is_not_the_paper(settings: dict[str, object]) -> None:
+    assert is_paper(make_case("paper", None, {}))
+    assert not is_paper(make_case("paper", None, settings))  # type: ignore[arg-type]
 
 
 def test_row_types_come_with_their_error_against_float32() -> None:
