@@ -1,8 +1,9 @@
 """What the factorization family (mf, fm, poly2, deepfm) shares.
 
-A table's row of D elements is (w_i, v_i): the first-order weight and d = D - 1 factors, gathered in one lookup. A
-pooled bag (sum) is the sum over the feature's active values, as in the definition with x_i = 1. Dense features, where
-there are any, pass a bottom MLP whose output is one more row. No torch.
+A table's row of D elements is (w_i, v_i): the first-order weight and d = D - 1 factors, gathered in one lookup. A bag
+of one lookup is the feature's active value, as in the definition with x_i = 1; one of several is their sum, which
+interacts with other features as its values would, while pairs within the bag, which the definition has too, are left
+out. Dense features, where there are any, pass a bottom MLP whose output is one more row. No torch.
 """
 
 from __future__ import annotations
