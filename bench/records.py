@@ -189,7 +189,9 @@ class InputStats(msgspec.Struct, frozen=True, kw_only=True):
     of reads has it (measured_llc_bytes, 0 where not known). index_ks and length_ks are Kolmogorov-Smirnov
     distances from the asked laws, of the table that is farthest for its number of draws: index_ks_lookups lookups
     (evenly spaced, where a table has more) and length_ks_bags bags. About 1/sqrt(n) where n draws follow the law; None
-    where no table has independent draws of a law. replay is None where lookups were drawn.
+    where no table has independent draws of a law. reuse_asked and reuse_delivered are shares of the lookups of tables
+    under `temporal`: asked, and expected of a batch so large; None without such tables. replay is None where lookups
+    were drawn.
     """
 
     num_batches: int
@@ -207,6 +209,8 @@ class InputStats(msgspec.Struct, frozen=True, kw_only=True):
     index_ks_lookups: int = 0
     length_ks: float | None = None
     length_ks_bags: int = 0
+    reuse_asked: float | None = None
+    reuse_delivered: float | None = None
     replay: Replayed | None = None
 
 

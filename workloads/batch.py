@@ -208,7 +208,29 @@ def _expected_table(table: TableSpec, lookups: float, num_batches: int) -> Table
     return TableTouch(
         lookups=lookups,
         unique_rows=indices.expected_unique(table, lookups),
-        rotation_unique_rows=round(indices.expected_unique(table, lookups * num_batches)),
+        rotation_unique_rows=round(indices.expected_unique(table, lookups, num_batches)),
+    )
+
+
+class Reuse(NamedTuple):
+    """Share of lookups that repeat one of the working set, over all tables under `temporal`: asked, and expected."""
+
+    asked: float
+    delivered: float
+
+
+def expected_reuse(spec: ModelSpec, batch_size: int) -> Reuse | None:
+    """What a batch delivers of the asked reuse; None without a table under `temporal`.
+
+    Less than asked where a table has few lookups in a batch for its working set: none repeats one of another batch.
+    """
+    found = [(batch_size * t.pooling_factor, t) for t in spec.tables if t.indices == "temporal"]
+    if not found:
+        return None
+    lookups = math.fsum(n for n, _ in found)
+    return Reuse(
+        asked=math.fsum(n * t.reuse for n, t in found) / lookups,
+        delivered=math.fsum(n * indices.delivered_reuse(t, n) for n, t in found) / lookups,
     )
 
 

@@ -90,13 +90,14 @@ def input_stats(
     measured_llc_bytes: where reads really slow down, 0 where that is not known. cold: caches are flushed before every
     step, which begins in memory however little it touches.
     """
-    from workloads.batch import achieved
+    from workloads.batch import achieved, expected_reuse
 
     lookups = sum(t.lookups for t in touches)
     unique = sum(t.unique_rows for t in touches)
     touched = sum(t.rotation_unique_rows * table.row_bytes for t, table in zip(touches, spec.tables, strict=True))
     found = achieved(spec, made)
     share = [t.lookups / max(lookups, 1) for t in touches]
+    reuse = expected_reuse(spec, made[0].batch_size)
     return InputStats(
         num_batches=len(made),
         lookups_per_step=lookups,
@@ -110,6 +111,8 @@ def input_stats(
         measured_llc_bytes=measured_llc_bytes,
         residency=residency(touched, llc_bytes, measured_llc_bytes, cold=cold),
         **_distances(found),
+        reuse_asked=reuse.asked if reuse else None,
+        reuse_delivered=reuse.delivered if reuse else None,
         replay=_replayed(spec, made, wrapped),
     )
 

@@ -274,6 +274,13 @@ class TestInputStats:
         found = self.stats(indices="sequential", lengths="fixed")
         assert (found.index_ks, found.length_ks, found.replay) == (None, None, None)
 
+    def test_the_delivered_reuse_stands_beside_the_asked_one(self) -> None:
+        """10,000 lookups a batch of each table, as many as the working set has: half of `reuse`."""
+        found = self.stats(indices="temporal", reuse=0.8, working_set=10_000)
+        assert found.reuse_asked == pytest.approx(0.8)
+        assert found.reuse_delivered == pytest.approx(0.8 * 9999 / 20_000)
+        assert self.stats(indices="zipf").reuse_asked is None
+
     def test_the_table_farthest_from_its_law_is_told(self) -> None:
         spec = with_axis(make_case("tiny", None, {}).model, "pooling_factor", 20)  # type: ignore[arg-type]
         made = [make_batch(spec, 500, 3, number) for number in range(2)]
@@ -285,7 +292,15 @@ class TestInputStats:
 
     def test_records_from_before_still_read(self) -> None:
         plain = msgspec.to_builtins(self.stats())
-        new = ("index_ks", "index_ks_lookups", "length_ks", "length_ks_bags", "replay")
+        new = (
+            "index_ks",
+            "index_ks_lookups",
+            "length_ks",
+            "length_ks_bags",
+            "replay",
+            "reuse_asked",
+            "reuse_delivered",
+        )
         old = msgspec.convert({k: v for k, v in plain.items() if k not in new}, InputStats)
         assert old.index_ks is None
         assert old.replay is None

@@ -12,7 +12,7 @@ from scipy import stats
 
 from tools import input_laws
 from workloads import indices, lengths
-from workloads.batch import achieved, expected_touch, make_batch, touch
+from workloads.batch import achieved, expected_reuse, expected_touch, make_batch, touch
 from workloads.spec import ModelSpec, SpecError, TableSpec
 from workloads.tables import BLOCK, fill_table
 
@@ -192,6 +192,35 @@ def test_temporal_lookups_repeat_the_working_set(reuse, working_set):
         last[row] = place
     assert near / rows.size == pytest.approx(reuse, abs=0.03)
     assert indices.expected_unique(table, rows.size) == pytest.approx(np.unique(rows).size, rel=0.01)
+
+
+def test_temporal_lookups_repeat_none_of_another_batch():
+    """4,000 lookups a batch, so that the working set is never full: 0.9 * 3,999 / (2 * 65,536) of them repeat."""
+    spec = one_table(num_rows=1_000_000, indices="temporal", reuse=0.9, working_set=65_536)
+    batches = [make_batch(spec, 500, 0, i) for i in range(8)]
+    (counted,), (expected,) = touch(spec, batches), expected_touch(spec, 500, 8)
+    assert expected.rotation_unique_rows == pytest.approx(counted.rotation_unique_rows, rel=0.01)
+    assert expected.rotation_unique_rows == pytest.approx(32_000 * (1 - 0.9 * 3999 / 131_072), rel=0.02)
+
+
+def test_the_delivered_reuse_by_hand():
+    def reuse(*tables):
+        return expected_reuse(ModelSpec(name="m", variant="embedding", tables=tables), 512)
+
+    wide = TableSpec(
+        name="t", num_rows=10**6, dim=4, pooling_factor=20, indices="temporal", reuse=0.9, working_set=65_536
+    )
+    plain = msgspec.structs.replace(wide, indices="uniform")
+    assert reuse(plain) is None
+    # 10,240 lookups a batch: at place i of them the past is i of the 65,536 that were asked for.
+    assert reuse(wide, plain) == (pytest.approx(0.9), pytest.approx(0.9 * 10_239 / 131_072))
+    # A working set of 1,024 is full after a tenth of the batch; the other table has a third of the lookups.
+    near = msgspec.structs.replace(wide, pooling_factor=10, reuse=0.3, working_set=1024)
+    of_near = 0.3 * (5120 - 1024 + 1023 / 2) / 5120
+    assert reuse(wide, near) == (
+        pytest.approx((2 * 0.9 + 0.3) / 3),
+        pytest.approx((2 * 0.9 * 10_239 / 131_072 + of_near) / 3),
+    )
 
 
 def test_a_shift_flattens_the_head():
