@@ -7,6 +7,9 @@ i index bytes and a cache line of 64 bytes:
     algorithmic = n*w + B*o + n*i + (B+1)*i
     compulsory  = u*ceil(w/64)*64 + B*o + n*i + (B+1)*i
 
+Compulsory bytes are the least that each pass of a stage, forward and backward, moves with a perfect cache inside the
+pass and none from pass to pass; `bytes_kept` is what of them a cache that lasts through the step need not move.
+
 FLOPs count a multiply and an add as two. A dot interaction of F vectors of width D is computed as F*F*D
 multiply-adds of which F(F-1)/2*D are useful; `flops` is what is computed, `flops_useful` what is needed.
 A train step adds the backward pass to every stage, and the stages `loss` and `optimizer` (dense parameters only:
@@ -31,7 +34,8 @@ class StageWork(msgspec.Struct, frozen=True, kw_only=True):
     """Work of one stage in one step (forward, plus backward in a train step). Bytes and FLOPs are totals.
 
     `working_set_bytes` is what the stage touches over and over across steps: the rows that the rotation of inputs
-    touches for the embedding, weights and activations elsewhere.
+    touches for the embedding, weights and activations elsewhere. `bytes_kept`, of the embedding in a train step: the
+    part of `bytes_compulsory` that stays in a cache which lasts from the forward to the backward pass.
     """
 
     flops: int = 0
@@ -40,6 +44,7 @@ class StageWork(msgspec.Struct, frozen=True, kw_only=True):
     bytes_algorithmic: int = 0
     bytes_compulsory: int = 0
     working_set_bytes: int = 0
+    bytes_kept: int = 0
 
 
 class TableTouch(msgspec.Struct, frozen=True, kw_only=True):
@@ -129,13 +134,15 @@ def _table_work(table: TableSpec, batch_size: int, training: bool, touch: TableT
     index = n * INDEX_BYTES + (batch_size + 1) * INDEX_BYTES + (n * ROW_ELEMENT_BYTES if table.weighted else 0)
     # One add per element of a row, a multiply too where weighted; a division per output element for a mean.
     flops = n * table.dim * (2 if table.weighted else 1) + (batch_size * table.dim if table.pooling == "mean" else 0)
-    logical, algorithmic, compulsory = n * w, n * w + output + index, lines + output + index
+    logical, algorithmic, compulsory, kept = n * w, n * w + output + index, lines + output + index, 0.0
     if training:
         # Gradients are added up per distinct row (n*D), then row -= rate * gradient (2*u*D).
         flops += n * table.dim * (2 if table.weighted else 1) + 2 * u * table.dim
         logical += n * w + u * 2 * w
         algorithmic += output + u * 2 * w
         compulsory += output + 2 * lines
+        # The second read of the rows; pooled rows, which the next stage takes up; their gradient, which it leaves.
+        kept = lines + 2 * output
     return StageWork(
         flops=round(flops),
         flops_useful=round(flops),
@@ -143,6 +150,7 @@ def _table_work(table: TableSpec, batch_size: int, training: bool, touch: TableT
         bytes_algorithmic=round(algorithmic),
         bytes_compulsory=round(compulsory),
         working_set_bytes=round(rows_line_bytes(table, touch.rotation_unique_rows)),
+        bytes_kept=round(kept),
     )
 
 

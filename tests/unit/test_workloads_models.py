@@ -63,6 +63,8 @@ def test_embedding_bytes_by_hand():
     assert train.bytes_algorithmic - stage.bytes_algorithmic == 2 * 20 + 4 * 2 * 20
     assert train.bytes_compulsory - stage.bytes_compulsory == 2 * 20 + 4 * 2 * 64
     assert train.flops - stage.flops == 6 * 5 + 2 * 4 * 5
+    # What a cache through the step need not move: rows read again, pooled rows out and their gradient in.
+    assert (stage.bytes_kept, train.bytes_kept) == (0, 4 * 64 + 2 * 2 * 20)
 
 
 def test_narrow_rows_share_lines_so_the_table_bounds_compulsory_bytes():
