@@ -57,11 +57,16 @@ def _reuse(spec: ModelSpec, batch_size: int) -> dict[str, Any]:
 
 
 def _replayed(spec: ModelSpec, batch_size: int) -> dict[str, Any]:
-    """File, digest, samples and tables of what is replayed, and the share of lookups folded in the first batch."""
+    """File, digest, samples and tables of what is replayed, what says the number of tables, and the share of lookups
+    folded in the first batch."""
     if spec.captured is None:
         return {}
     first = inputs.make_inputs(spec, batch_size, 0, 1).batches
-    facts = {"file": spec.replay, "remapped_frac": inputs.rows_remapped_frac(first)}
+    facts = {
+        "file": spec.replay,
+        "remapped_frac": inputs.rows_remapped_frac(first),
+        "tables_from": inputs.tables_of(spec),
+    }
     return {"replay": facts | {f: getattr(spec.captured, f) for f in spec.captured.__struct_fields__}}
 
 
