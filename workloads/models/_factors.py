@@ -56,6 +56,7 @@ def plain_work(
     touches: tuple[TableTouch, ...],
     *,
     dense_bytes: int,
+    optimizer: str,
     interaction: StageWork,
     parameters: int,
 ) -> Work:
@@ -67,6 +68,7 @@ def plain_work(
         phase,
         touches,
         dense_bytes=dense_bytes,
+        optimizer=optimizer,
         interaction=interaction,
         top=None,
         parameters=parameters,

@@ -35,7 +35,12 @@ def build(spec: ModelSpec, embedding: Embedding) -> Annotated:
 
 
 def count_work(
-    spec: ModelSpec, batch_size: int, phase: str, touches: tuple[TableTouch, ...], dense_bytes: int = 4
+    spec: ModelSpec,
+    batch_size: int,
+    phase: str,
+    touches: tuple[TableTouch, ...],
+    dense_bytes: int = 4,
+    optimizer: str = "sgd",
 ) -> Work:
     """Stages embedding and interaction; loss and optimizer in a train step."""
     d = _factor_dim(spec)
@@ -55,6 +60,7 @@ def count_work(
         phase,
         touches,
         dense_bytes=dense_bytes,
+        optimizer=optimizer,
         interaction=dot,
         parameters=dense_parameters(spec),
     )
