@@ -235,20 +235,31 @@ def dot_work(
 
 
 def product_work(
-    *, flops: int, parameters: int, elements: int, ends: int, batch_size: int, phase: str, dense_bytes: int
+    *,
+    flops: int,
+    parameters: int,
+    elements: int,
+    ends: int,
+    batch_size: int,
+    phase: str,
+    dense_bytes: int,
+    backward_flops: int | None = None,
 ) -> StageWork:
     """A stage of `flops` and `elements` moved per sample over `parameters` weights; `ends` is its input and output.
 
     Backward costs a weight gradient and an input gradient, each as much again. Elementwise products beside matrix
-    products are not counted as FLOPs, their operands are as elements.
+    products are not counted as FLOPs, their operands are as elements. `backward_flops`, per sample, is of a term that
+    has no weights: backward then gives the input gradient alone, with so many FLOPs, and moves the elements once more.
     """
-    times = 3 if is_training(phase) else 1
+    times, passes, counted = 1, 1, batch_size * flops
+    if is_training(phase):
+        times, passes = 3 if backward_flops is None else 2, 2
+        counted += batch_size * (2 * flops if backward_flops is None else backward_flops)
     algorithmic = times * (parameters + batch_size * elements)
-    passes = 2 if is_training(phase) else 1
-    compulsory = (2 * passes - 1) * parameters + passes * batch_size * ends
+    compulsory = times * parameters + passes * batch_size * ends
     return StageWork(
-        flops=times * batch_size * flops,
-        flops_useful=times * batch_size * flops,
+        flops=counted,
+        flops_useful=counted,
         bytes_logical=algorithmic * dense_bytes,
         bytes_algorithmic=algorithmic * dense_bytes,
         bytes_compulsory=compulsory * dense_bytes,

@@ -329,6 +329,35 @@ def test_interaction_flops_by_hand():
         assert [interaction_flops(s) for s in specs_of(variant)] == flops, variant
 
 
+@pytest.mark.parametrize(
+    ("variant", "form", "forward", "backward"),
+    [
+        # d = 7 factors of F = 5 vectors (mf: 2); docs/method/work.md says which operations these are.
+        ("mf", 0, 2 * 7, 2 * 7),
+        ("fm", 0, 3 * 5 * 7 + 3 * 7, 3 * 5 * 7 + 3 * 7),
+        ("deepfm", 0, 3 * 5 * 7 + 3 * 7, 3 * 5 * 7 + 3 * 7),
+        # Two more products: each operand of the pairs', or vectors and weights of the blocks'.
+        ("fm", 1, 2 * 5 * 5 * 7, 2 * 2 * 5 * 5 * 7),
+        ("poly2", 0, 2 * 10 * 7 * 7, 2 * 2 * 10 * 7 * 7),
+        ("poly2", 1, 4, 0),
+    ],
+)
+def test_only_terms_with_weights_have_a_weight_gradient(variant, form, forward, backward):
+    spec = specs_of(variant)[form]
+    stages = [
+        models.count_work(spec, 3, phase, expected_touch(spec, 3)).stages["interaction"]
+        for phase in ("forward", "train_step")
+    ]
+    assert [s.flops for s in stages] == [3 * forward, 3 * (forward + backward)]
+
+
+def test_bytes_of_a_term_without_weights_by_hand():
+    """Hashed pairs of 3 samples: 4 pooled weights read, a logit written, beside w_0; the same again backward."""
+    spec = hashed_poly2()
+    stage = models.count_work(spec, 3, "train_step", expected_touch(spec, 3)).stages["interaction"]
+    assert stage.bytes_algorithmic == stage.bytes_compulsory == 2 * (1 + 3 * 5) * 4
+
+
 def logits_and_rows(spec, batch):
     """What the step gives, and pooled rows (B, F, D) in float64, without a bottom MLP."""
     bundle = build_model(spec)

@@ -46,6 +46,8 @@ def count_work(
     d = _factor_dim(spec)
     dot = product_work(
         flops=2 * d,
+        # Each vector's gradient is a multiple of the other vector.
+        backward_flops=2 * d,
         parameters=1,
         # Factors read, product written and read back, biases read, logit written.
         elements=4 * d + 3,
