@@ -138,16 +138,30 @@ def ranks_of(table: TableSpec, rows: Ints, seed: tuple[int, ...]) -> Ints:
     return np.asarray((rows - shift) % table.num_rows * inverse % table.num_rows)
 
 
+def has_ranks(table: TableSpec) -> bool:
+    """Whether drawn rows can be held against their law: independent draws, and ranks that can be found back."""
+    return table.indices != REPLAY and law_of(table).unique is None and table.num_rows < 2**31
+
+
+def top_mass(table: TableSpec, rows: Ints, counts: NDArray[np.intp], seed: tuple[int, ...]) -> float | None:
+    """Share of lookups that go to the law's first 1 % of ranks (at least one), of `rows` (n,) looked up `counts` times.
+
+    None where lookups are replayed or not independent draws, or the table has 2^31 rows or more.
+    """
+    if not has_ranks(table) or not rows.size:
+        return None
+    hot = ranks_of(table, rows, seed) < max(1, table.num_rows // 100)
+    return float(counts[hot].sum() / counts.sum())
+
+
 def distance(table: TableSpec, rows: Ints, seed: tuple[int, ...]) -> float | None:
     """Kolmogorov-Smirnov distance of `rows` from the table's law, at most 1; near 1/sqrt(n) where they follow it.
 
     None where lookups are replayed or not independent draws, or the table has 2^31 rows or more.
     """
-    if table.indices == REPLAY:
+    if not has_ranks(table) or not rows.size:
         return None
     law = law_of(table)
-    if law.unique is not None or table.num_rows >= 2**31 or not rows.size:
-        return None
     ranks, counts = np.unique(ranks_of(table, rows, seed), return_counts=True)
     reached = np.cumsum(counts) / rows.size
     asked: Floats = ranks.astype(np.float64)

@@ -106,6 +106,7 @@ def input_stats(
         mean_length=sum(a.length_mean for a in found) / len(found),
         p99_length=max(a.length_p99 for a in found),
         top_1pct_mass=sum(s * a.top1_frac for s, a in zip(share, found, strict=True)),
+        top_1pct_ranks_mass=_ranks_mass(touches, found),
         rotation_unique_bytes=touched,
         llc_bytes=llc_bytes,
         measured_llc_bytes=measured_llc_bytes,
@@ -115,6 +116,15 @@ def input_stats(
         reuse_delivered=reuse.delivered if reuse else None,
         replay=_replayed(spec, made, wrapped),
     )
+
+
+def _ranks_mass(touches: Sequence[TableTouch], found: Sequence[Achieved]) -> float | None:
+    """Of the tables whose law has ranks, weighted by their lookups."""
+    known = [
+        (t.lookups, a.top1_ranks_frac) for t, a in zip(touches, found, strict=True) if a.top1_ranks_frac is not None
+    ]
+    lookups = math.fsum(n for n, _ in known)
+    return math.fsum(n * mass for n, mass in known) / lookups if lookups else None
 
 
 def _distances(found: Sequence[Achieved]) -> dict[str, Any]:

@@ -147,6 +147,22 @@ def test_achieved_statistics_of_a_hand_made_case():
     spec = one_table(num_rows=1, pooling_factor=2)
     (found,) = achieved(spec, [make_batch(spec, 10, 0)])
     assert (found.unique_frac, found.length_mean, found.length_p99, found.top1_frac) == (0.05, 2.0, 2.0, 1.0)
+    assert found.top1_ranks_frac == 1.0
+
+
+def test_the_mass_of_the_first_ranks_is_the_laws_however_sparse_the_sample():
+    """4,000 lookups of a million rows: the 10,000 rows looked up most are all there are, the first ranks 1 %."""
+    spec = one_table(num_rows=1_000_000)
+    (sparse,) = achieved(spec, [make_batch(spec, 500, 0)])
+    assert sparse.top1_frac == 1.0
+    assert sparse.top1_ranks_frac == pytest.approx(0.01, abs=0.005)
+    skewed = one_table(num_rows=1000, indices="zipf")
+    batches = [make_batch(skewed, 2500, 0, number) for number in range(2)]
+    (found,) = achieved(skewed, batches)
+    rows = np.concatenate([b.indices for b in batches])
+    first = indices.ranks_of(skewed.tables[0], rows, (0, 0)) < 10
+    assert found.top1_ranks_frac == pytest.approx(first.mean())
+    assert found.top1_ranks_frac == pytest.approx(indices.law_probabilities(skewed.tables[0])[:10].sum(), abs=0.01)
 
 
 def test_a_skewed_law_puts_more_mass_on_the_top_rows():
@@ -243,7 +259,7 @@ def test_the_distance_is_told_beside_a_result_where_there_is_one():
     for law in indices.names():
         spec = one_table(indices=law, steps=STEPS)
         (found,) = achieved(spec, [make_batch(spec, 500, 3, number) for number in range(2)])
-        assert (found.index_ks is None) == (law not in INDEPENDENT)
+        assert (found.index_ks is None) == (found.top1_ranks_frac is None) == (law not in INDEPENDENT)
         assert found.index_ks is None or found.index_ks < 1.95 / np.sqrt(8000)
 
 
