@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
-from bench.metrics import step_s, value
+from bench.metrics import step_s
 from bench.records import Record
-from bench.roofs import ROOF_TOLERANCE, ceilings_of
+from bench.roofs import ROOF_TOLERANCE, bound_step_s, ceilings_of
 from profiles.machine import Ceilings, Machine
 
 
@@ -23,11 +23,11 @@ def violations(record: Record, machine: Machine) -> list[str]:
 
 
 def _beats_roof(record: Record, machine: Machine) -> str | None:
-    fraction = value(record, machine, "fraction_of_roof")
-    if fraction is None or fraction <= ROOF_TOLERANCE:
+    least, seconds = bound_step_s(record, machine), step_s(record)
+    if not least or not seconds or least <= ROOF_TOLERANCE * seconds:
         return None
     return (
-        f"the step is {fraction:.2f} times as fast as the measured ceilings allow (tolerance {ROOF_TOLERANCE}): "
+        f"the step is {least / seconds:.2f} times as fast as the measured ceilings allow (tolerance {ROOF_TOLERANCE}): "
         f"the counted work was not done, or {_why_too_low(ceilings_of(record, machine))}"
     )
 

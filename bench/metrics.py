@@ -300,7 +300,7 @@ METRICS: tuple[Metric, ...] = (
         "s",
         "none",
         roof_step_s,
-        "lower bound of the step: sum over stages of max(compulsory bytes / roof, FLOPs / GEMM peak)",
+        "least time, each pass by itself: sum over stages of max(compulsory bytes / roof, FLOPs / GEMM peak)",
     ),
     Metric("fraction_of_roof", "fraction", "higher", _fraction_of_roof, "roof_step_s over step_s_p50"),
     Metric(

@@ -184,12 +184,17 @@ class Replayed(msgspec.Struct, frozen=True, kw_only=True):
 class InputStats(msgspec.Struct, frozen=True, kw_only=True):
     """What the inputs of a case really were, against the asked law.
 
-    unique_frac = distinct rows / lookups of one batch; rotation_unique_bytes = bytes of distinct rows over all
+    unique_frac = distinct rows / lookups of one batch. top_1pct_mass is the share of lookups that go to the rows which
+    this sample looks up most, 1 % of each table's rows: far above the law's in a sample that is sparse for its tables.
+    top_1pct_ranks_mass is the share that goes to the first 1 % of the ranks of the tables' laws; None where no table
+    has independent draws of one, and in older records. rotation_unique_bytes = bytes of distinct rows over all
     `num_batches`; residency compares that with the last-level cache, as reported (llc_bytes) and as the measured curve
-    of reads has it (measured_llc_bytes, 0 where not known). index_ks and length_ks are Kolmogorov-Smirnov
-    distances from the asked laws, of the table that is farthest for its number of draws: index_ks_lookups lookups
-    (evenly spaced, where a table has more) and length_ks_bags bags. About 1/sqrt(n) where n draws follow the law; None
-    where no table has independent draws of a law. replay is None where lookups were drawn.
+    of reads has it (measured_llc_bytes, 0 where not known). index_ks and length_ks are Kolmogorov-Smirnov distances
+    from the asked laws, of the table that is farthest for its number of draws: index_ks_lookups lookups (evenly spaced,
+    where a table has more) and length_ks_bags bags. About 1/sqrt(n) where n draws follow the law; None where no table
+    has independent draws of a law. reuse_asked and reuse_delivered are shares of the lookups of tables under
+    `temporal`: asked, and expected of a batch so large; None without such tables. replay is None where lookups were
+    drawn.
     """
 
     num_batches: int
@@ -199,6 +204,7 @@ class InputStats(msgspec.Struct, frozen=True, kw_only=True):
     mean_length: float
     p99_length: float
     top_1pct_mass: float
+    top_1pct_ranks_mass: float | None = None
     rotation_unique_bytes: int
     llc_bytes: int
     measured_llc_bytes: int = 0
@@ -207,6 +213,8 @@ class InputStats(msgspec.Struct, frozen=True, kw_only=True):
     index_ks_lookups: int = 0
     length_ks: float | None = None
     length_ks_bags: int = 0
+    reuse_asked: float | None = None
+    reuse_delivered: float | None = None
     replay: Replayed | None = None
 
 

@@ -208,7 +208,29 @@ def _expected_table(table: TableSpec, lookups: float, num_batches: int) -> Table
     return TableTouch(
         lookups=lookups,
         unique_rows=indices.expected_unique(table, lookups),
-        rotation_unique_rows=round(indices.expected_unique(table, lookups * num_batches)),
+        rotation_unique_rows=round(indices.expected_unique(table, lookups, num_batches)),
+    )
+
+
+class Reuse(NamedTuple):
+    """Share of lookups that repeat one of the working set, over all tables under `temporal`: asked, and expected."""
+
+    asked: float
+    delivered: float
+
+
+def expected_reuse(spec: ModelSpec, batch_size: int) -> Reuse | None:
+    """What a batch delivers of the asked reuse; None without a table under `temporal`.
+
+    Less than asked where a table has few lookups in a batch for its working set: none repeats one of another batch.
+    """
+    found = [(batch_size * t.pooling_factor, t) for t in spec.tables if t.indices == "temporal"]
+    if not found:
+        return None
+    lookups = math.fsum(n for n, _ in found)
+    return Reuse(
+        asked=math.fsum(n * t.reuse for n, t in found) / lookups,
+        delivered=math.fsum(n * indices.delivered_reuse(t, n) for n, t in found) / lookups,
     )
 
 
@@ -216,7 +238,9 @@ class Achieved(msgspec.Struct, frozen=True, kw_only=True):
     """What the drawn inputs of one table look like, whatever was asked.
 
     unique_frac: distinct rows over lookups, all batches together. length_mean, length_p99: rows per bag.
-    top1_frac: share of lookups that go to the most popular 1 % of the table's rows (at least one row).
+    top1_frac: share of lookups that go to the rows these very inputs look up most, 1 % of the table's rows (at least
+    one): in a sample that is sparse for its table far more than the law's. top1_ranks_frac: to the first 1 % of the
+    law's ranks, whatever was drawn; None where there is no distance from the law either.
     index_ks: Kolmogorov-Smirnov distance of `index_ks_lookups` indices, evenly spaced, from the asked law; None where
     lookups are replayed or the law's are not independent draws. length_ks: that of all `length_ks_bags` lengths; None
     where they are fixed or replayed.
@@ -226,6 +250,7 @@ class Achieved(msgspec.Struct, frozen=True, kw_only=True):
     length_mean: float
     length_p99: float
     top1_frac: float
+    top1_ranks_frac: float | None = None
     index_ks: float | None = None
     index_ks_lookups: int = 0
     length_ks: float | None = None
@@ -250,8 +275,7 @@ def _achieved_table(table: TableSpec, seed: tuple[int, int], parts: list[TableIn
     per_bag = np.concatenate([np.diff(p.offsets) for p in parts])
     if not rows.size:
         return Achieved(unique_frac=0.0, length_mean=0.0, length_p99=0.0, top1_frac=0.0)
-    counts = np.bincount(rows) if num_rows <= COUNTED_ROWS * rows.size else np.unique(rows, return_counts=True)[1]
-    counts = counts[counts > 0]
+    distinct, counts = _counts(rows, num_rows)
     top = min(counts.size, max(1, num_rows // 100))
     hottest = np.partition(counts, counts.size - top)[counts.size - top :]
     compared = rows[:: math.ceil(rows.size / most)] if most else rows[:0]
@@ -260,8 +284,18 @@ def _achieved_table(table: TableSpec, seed: tuple[int, int], parts: list[TableIn
         length_mean=float(per_bag.mean()),
         length_p99=float(np.quantile(per_bag, 0.99)),
         top1_frac=float(hottest.sum()) / rows.size,
+        top1_ranks_frac=indices.top_mass(table, distinct, counts, seed) if most else None,
         index_ks=indices.distance(table, compared, seed),
         index_ks_lookups=compared.size,
         length_ks=lengths.distance(table, per_bag),
         length_ks_bags=per_bag.size,
     )
+
+
+def _counts(rows: Ints, num_rows: int) -> tuple[Ints, NDArray[np.intp]]:
+    """Distinct values of `rows` (n,) and how often each is there."""
+    if num_rows > COUNTED_ROWS * rows.size:
+        return np.unique(rows, return_counts=True)
+    counts = np.bincount(rows)
+    distinct = np.flatnonzero(counts).astype(np.int64, copy=False)
+    return distinct, counts[distinct]

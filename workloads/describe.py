@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from workloads import inputs, models, presets
-from workloads.batch import expected_touch
-from workloads.spec import ModelSpec, SpecError
+from workloads.batch import expected_reuse, expected_touch
+from workloads.spec import SHORT_REUSE, ModelSpec, SpecError
 from workloads.work import INDEX_BYTES, ROW_ELEMENT_BYTES, StageWork, is_training
 
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -23,28 +23,50 @@ def describe(spec: ModelSpec, batch_size: int) -> dict[str, Any]:
     spec = inputs.bind(spec, batch_size)
     work = models.count_work(spec, batch_size, "forward", inputs.touches(spec, batch_size))
     memory = memory_needed(spec, batch_size, "forward", "bag", "float32")
-    return {
-        "name": spec.name,
-        "batch_size": batch_size,
-        "rows_scale": spec.rows_scale,
-        "params": models.count_parameters(spec),
-        "table_rows": spec.table_rows,
-        "table_bytes": spec.table_bytes,
-        "lookups_per_sample": spec.lookups_per_sample,
-        "gather_bytes_per_sample": spec.gather_bytes_per_sample,
-        "flops_per_sample_forward": work.total("flops") / batch_size,
-        "stages": {name: _stage(stage) for name, stage in work.stages.items()},
-        "memory_needed_bytes": sum(memory.values()),
-        "memory_parts_bytes": memory,
-    } | _replayed(spec, batch_size)
+    return (
+        {
+            "name": spec.name,
+            "batch_size": batch_size,
+            "rows_scale": spec.rows_scale,
+            "params": models.count_parameters(spec),
+            "table_rows": spec.table_rows,
+            "table_bytes": spec.table_bytes,
+            "lookups_per_sample": spec.lookups_per_sample,
+            "gather_bytes_per_sample": spec.gather_bytes_per_sample,
+            "flops_per_sample_forward": work.total("flops") / batch_size,
+            "stages": {name: _stage(stage) for name, stage in work.stages.items()},
+            "memory_needed_bytes": sum(memory.values()),
+            "memory_parts_bytes": memory,
+        }
+        | _reuse(spec, batch_size)
+        | _replayed(spec, batch_size)
+    )
+
+
+def _reuse(spec: ModelSpec, batch_size: int) -> dict[str, Any]:
+    """Asked and delivered reuse of tables under `temporal`, and a note where the one is well below the other."""
+    found = expected_reuse(spec, batch_size)
+    if found is None:
+        return {}
+    told: dict[str, Any] = {"reuse_asked": found.asked, "reuse_delivered": found.delivered}
+    if found.delivered < SHORT_REUSE * found.asked:
+        told["reuse_note"] = (
+            "lookups repeat none of another batch: a larger batch or a smaller working_set repeats more"
+        )
+    return told
 
 
 def _replayed(spec: ModelSpec, batch_size: int) -> dict[str, Any]:
-    """File, digest, samples and tables of what is replayed, and the share of lookups folded in the first batch."""
+    """File, digest, samples and tables of what is replayed, what says the number of tables, and the share of lookups
+    folded in the first batch."""
     if spec.captured is None:
         return {}
     first = inputs.make_inputs(spec, batch_size, 0, 1).batches
-    facts = {"file": spec.replay, "remapped_frac": inputs.rows_remapped_frac(first)}
+    facts = {
+        "file": spec.replay,
+        "remapped_frac": inputs.rows_remapped_frac(first),
+        "tables_from": inputs.tables_of(spec),
+    }
     return {"replay": facts | {f: getattr(spec.captured, f) for f in spec.captured.__struct_fields__}}
 
 

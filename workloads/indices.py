@@ -32,14 +32,15 @@ class Law(NamedTuple):
 
     draw(generator, table, position, out): fill `out` (n,) with ranks; `position` is the number of the first of them in
     the table's stream of lookups. mass(table, ranks): the probability that a rank is below each of `ranks` (floats
-    from 0 to E). scattered: whether ranks must be spread over the table by the bijection. unique(table, lookups):
-    expected distinct rows where lookups depend on each other; None where they are independent draws.
+    from 0 to E). scattered: whether ranks must be spread over the table by the bijection. unique(table, lookups,
+    batches): expected distinct rows of so many batches of `lookups` each where lookups depend on each other; None where
+    they are independent draws.
     """
 
     draw: Callable[[np.random.Generator, TableSpec, int, Ints], None]
     mass: Callable[[TableSpec, Floats], Floats]
     scattered: bool
-    unique: Callable[[TableSpec, float], float] | None = None
+    unique: Callable[[TableSpec, float, int], float] | None = None
 
 
 def fill_indices(table: TableSpec, seed: tuple[int, ...], block: int, out: Ints, first: int = 0) -> None:
@@ -72,24 +73,24 @@ def law_probabilities(table: TableSpec) -> Floats:
     return np.diff(law_of(table).mass(table, edges))
 
 
-def expected_unique(table: TableSpec, lookups: float) -> float:
-    """Distinct rows expected among `lookups` independent draws: sum over rows of 1 - (1 - p)^n.
+def expected_unique(table: TableSpec, lookups: float, batches: int = 1) -> float:
+    """Distinct rows expected in `batches` batches of `lookups` each; of n independent draws, sum of 1 - (1 - p)^n.
 
     The first 65,536 ranks are summed exactly, the rest in 4,096 bins whose ranks share the bin's mean probability
     (relative error under 1e-4, since p varies little within a bin). Laws whose lookups depend on each other have
     their own formula. Of replayed lookups only the bound is known: each a row of its own, while there are rows.
     """
     if table.indices == REPLAY:
-        return min(lookups, float(table.num_rows))
+        return min(lookups * batches, float(table.num_rows))
     # Equal tables are computed once: name and dim do not matter.
-    return _expected_unique(msgspec.structs.replace(table, name="", dim=1), lookups)
+    return _expected_unique(msgspec.structs.replace(table, name="", dim=1), lookups, batches)
 
 
 @functools.lru_cache(maxsize=256)
-def _expected_unique(table: TableSpec, lookups: float) -> float:
+def _expected_unique(table: TableSpec, lookups: float, batches: int) -> float:
     own = law_of(table).unique
     if own is not None:
-        return own(table, lookups)
+        return own(table, lookups, batches)
     head = min(table.num_rows, EXACT_RANKS)
     edges = np.arange(head + 1, dtype=np.float64)
     if table.num_rows > head:
@@ -97,7 +98,7 @@ def _expected_unique(table: TableSpec, lookups: float) -> float:
         edges = np.concatenate([edges, tail[1:]])
     sizes = np.diff(edges)
     chance = np.clip(np.diff(law_of(table).mass(table, edges)) / sizes, 0.0, 1.0 - 1e-16)
-    return float(np.sum(sizes * -np.expm1(lookups * np.log1p(-chance))))
+    return float(np.sum(sizes * -np.expm1(lookups * batches * np.log1p(-chance))))
 
 
 def scatter(ranks: Ints, num_rows: int, seed: tuple[int, ...]) -> None:
@@ -137,16 +138,30 @@ def ranks_of(table: TableSpec, rows: Ints, seed: tuple[int, ...]) -> Ints:
     return np.asarray((rows - shift) % table.num_rows * inverse % table.num_rows)
 
 
+def has_ranks(table: TableSpec) -> bool:
+    """Whether drawn rows can be held against their law: independent draws, and ranks that can be found back."""
+    return table.indices != REPLAY and law_of(table).unique is None and table.num_rows < 2**31
+
+
+def top_mass(table: TableSpec, rows: Ints, counts: NDArray[np.intp], seed: tuple[int, ...]) -> float | None:
+    """Share of lookups that go to the law's first 1 % of ranks (at least one), of `rows` (n,) looked up `counts` times.
+
+    None where lookups are replayed or not independent draws, or the table has 2^31 rows or more.
+    """
+    if not has_ranks(table) or not rows.size:
+        return None
+    hot = ranks_of(table, rows, seed) < max(1, table.num_rows // 100)
+    return float(counts[hot].sum() / counts.sum())
+
+
 def distance(table: TableSpec, rows: Ints, seed: tuple[int, ...]) -> float | None:
     """Kolmogorov-Smirnov distance of `rows` from the table's law, at most 1; near 1/sqrt(n) where they follow it.
 
     None where lookups are replayed or not independent draws, or the table has 2^31 rows or more.
     """
-    if table.indices == REPLAY:
+    if not has_ranks(table) or not rows.size:
         return None
     law = law_of(table)
-    if law.unique is not None or table.num_rows >= 2**31 or not rows.size:
-        return None
     ranks, counts = np.unique(ranks_of(table, rows, seed), return_counts=True)
     reached = np.cumsum(counts) / rows.size
     asked: Floats = ranks.astype(np.float64)
@@ -246,14 +261,15 @@ def _draw_sequential(generator: np.random.Generator, table: TableSpec, position:
     np.remainder(out, table.num_rows, out=out)
 
 
-def _unique_sequential(table: TableSpec, lookups: float) -> float:
-    return min(lookups, float(table.num_rows))
+def _unique_sequential(table: TableSpec, lookups: float, batches: int) -> float:
+    return min(lookups * batches, float(table.num_rows))
 
 
 def _draw_temporal(generator: np.random.Generator, table: TableSpec, position: int, out: Ints) -> None:
     """Fresh uniform rows, of which a share `reuse` is replaced by the row of one of the last `working_set` lookups.
 
-    Distances back are uniform; they end at the start of a block. Chains of repeats are followed by doubling.
+    Distances back are uniform; they end at the start of a block, so no lookup repeats one of an earlier batch: what a
+    batch draws depends on its number alone. Chains of repeats are followed by doubling.
     """
     _uniform(generator, table.num_rows, out)
     own = np.arange(out.size)
@@ -267,11 +283,20 @@ def _draw_temporal(generator: np.random.Generator, table: TableSpec, position: i
     out[:] = out[source]
 
 
-def _unique_temporal(table: TableSpec, lookups: float) -> float:
+def _unique_temporal(table: TableSpec, lookups: float, batches: int) -> float:
     """Distinct rows among the fresh lookups: all but a share `reuse`, which near a block's start finds no past."""
+    fresh = batches * (lookups - _repeats_of_batch(table, lookups))
+    return float(-table.num_rows * np.expm1(fresh * np.log1p(-1.0 / (table.num_rows + 1e-9))))
+
+
+def delivered_reuse(table: TableSpec, lookups: float) -> float:
+    """Share of the `lookups` of one batch that repeat an earlier one under `temporal`, whatever `reuse` asks for."""
+    return _repeats_of_batch(table, lookups) / lookups if lookups else 0.0
+
+
+def _repeats_of_batch(table: TableSpec, lookups: float) -> float:
     full, rest = divmod(lookups, BLOCK)
-    repeats = full * _repeats(table, BLOCK) + _repeats(table, rest)
-    return float(-table.num_rows * np.expm1((lookups - repeats) * np.log1p(-1.0 / (table.num_rows + 1e-9))))
+    return full * _repeats(table, BLOCK) + _repeats(table, rest)
 
 
 def _repeats(table: TableSpec, lookups: float) -> float:

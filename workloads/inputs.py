@@ -90,6 +90,13 @@ def changed(spec: ModelSpec) -> str | None:
     return None
 
 
+def tables_of(spec: ModelSpec) -> str:
+    """Where a bound spec's number of tables in the file comes from. Raises SpecError for a file that is gone."""
+    if replay.says_tables(spec.replay):
+        return "the file"
+    return "the model: the file has no lengths, and may be of another number of tables"
+
+
 def make_inputs(spec: ModelSpec, batch_size: int, seed: int, count: int) -> Inputs:
     """`count` batches, from laws or file; fewer where the file has no more. Raises SpecError."""
     if not spec.replay:

@@ -1,8 +1,9 @@
 """Replay of captured lookups: batches read from a file, a piece at a time. Imports torch and pyarrow when asked.
 
 Formats, told by the file name: `.pt`, a tuple (indices (N,), offsets (T*B+1,), lengths (T, B)) as in Meta's
-dlrm_datasets, all of table 0 first; `.parquet`, a row per sample and a column per table, in the order of the spec, each
-a whole number or a list of them; `.tsv` or `.txt`, Criteo's click logs: label, 13 counts, 26 hexadecimal values.
+dlrm_datasets, all of table 0 first, where T is the model's if there are no lengths; `.parquet`, a row per sample and a
+column per table, in the order of the spec, each a whole number or a list of them; `.tsv` or `.txt`, Criteo's click
+logs: label, 13 counts, 26 hexadecimal values.
 
 A row number that a table does not have is an error, unless `remap` folds it into the table (row modulo num_rows).
 Criteo's values are 32-bit hashes, not rows: they are always folded. Every error is a SpecError that names the file.
@@ -190,8 +191,11 @@ def _read_tensors(path: Path, spec: ModelSpec, batch_size: int) -> Iterator[Piec
     """The file is mapped, not read: a piece costs its own lookups."""
     tensors = _load_tensors(path)
     indices, offsets = tensors[0].numpy(), tensors[1].numpy()
-    tables = tensors[2].shape[0] if len(tensors) == 3 and tensors[2].ndim == 2 else len(spec.tables)
+    lengths = tensors[2].numpy() if len(tensors) == 3 else None
+    tables = len(spec.tables) if lengths is None else _count_tables(path, offsets, lengths)
     _check_tensors(path, spec, indices, offsets, tables)
+    if lengths is not None:
+        _check_lengths(path, offsets, lengths)
     samples = (offsets.size - 1) // tables
     for start in range(0, samples, batch_size):
         stop = min(start + batch_size, samples)
@@ -233,6 +237,11 @@ def _load_tensors(path: Path) -> list[Tensor]:
     return list(found)
 
 
+def says_tables(path: str | Path) -> bool:
+    """Whether the file itself says how many tables it has: all but a `.pt` without lengths. Raises SpecError."""
+    return Path(path).suffix != ".pt" or len(_load_tensors(Path(path))) == 3
+
+
 def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
 
@@ -254,6 +263,28 @@ def _check_tensors(path: Path, spec: ModelSpec, indices: NDArray[Any], offsets: 
     if offsets.size < 2 or offsets[0] != 0 or offsets[-1] != indices.size:
         ends = [int(o) for o in (*offsets[:1], *offsets[-1:])]
         raise SpecError("offsets", ends, f"first 0, last the number of indices ({indices.size})", str(path))
+
+
+def _count_tables(path: Path, offsets: NDArray[Any], lengths: NDArray[Any]) -> int:
+    """T, which the shape of the lengths alone says. Raises SpecError where there is none or offsets are not as many."""
+    if lengths.ndim != 2 or not lengths.size:
+        allowed = "lengths (T, B), whose shape says how many tables the file has; leave lengths out to take the model's"
+        raise SpecError("lengths", f"shape {lengths.shape}", allowed, str(path))
+    tables, samples = lengths.shape
+    if offsets.size != lengths.size + 1:
+        told = f"T*B + 1 = {lengths.size + 1} numbers, as lengths ({tables}, {samples}) say"
+        raise SpecError("offsets", offsets.size, told, str(path))
+    return int(tables)
+
+
+def _check_lengths(path: Path, offsets: NDArray[Any], lengths: NDArray[Any]) -> None:
+    """Raise SpecError unless the offsets are the sums of the lengths."""
+    wrong = np.flatnonzero(np.diff(offsets) != lengths.ravel())
+    if wrong.size:
+        bag, samples = int(wrong[0]), lengths.shape[1]
+        place = f"{path}: table {bag // samples}, sample {bag % samples}"
+        told = f"{int(offsets[bag + 1]) - int(offsets[bag])}, the distance of its offsets"
+        raise SpecError("lengths", int(lengths.ravel()[bag]), told, place)
 
 
 def _read_parquet(path: Path, spec: ModelSpec, batch_size: int) -> Iterator[Piece]:

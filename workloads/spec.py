@@ -18,6 +18,8 @@ Form = Literal["", "pairwise", "square_of_sum", "block", "hashed"]
 MAX_ROWS = 2**40
 REPLAY = "replay"
 """What `indices` and `lengths` of tables say whose lookups come from a file."""
+SHORT_REUSE = 0.9
+"""Where less than this share of the asked reuse is delivered, it is told beside the case."""
 NEEDS_BOTTOM_MLP = ("dlrm", "dlrm_cat", "embedding")
 
 _Spec = TypeVar("_Spec", bound=msgspec.Struct)

@@ -7,10 +7,13 @@ i index bytes and a cache line of 64 bytes:
     algorithmic = n*w + B*o + n*i + (B+1)*i
     compulsory  = u*ceil(w/64)*64 + B*o + n*i + (B+1)*i
 
+Compulsory bytes are the least that each pass of a stage, forward and backward, moves with a perfect cache inside the
+pass and none from pass to pass; `bytes_kept` is what of them a cache that lasts through the step need not move.
+
 FLOPs count a multiply and an add as two. A dot interaction of F vectors of width D is computed as F*F*D
 multiply-adds of which F(F-1)/2*D are useful; `flops` is what is computed, `flops_useful` what is needed.
 A train step adds the backward pass to every stage, and the stages `loss` and `optimizer` (dense parameters only:
-the tables' SGD update is counted in `embedding`, whether it is fused or not).
+the tables' update, with the state of its optimizer, is counted in `embedding`, whether it is fused or not).
 
 Shapes are per step: `batch_size` is B, `dense_bytes` the bytes of one element outside the tables.
 """
@@ -19,10 +22,11 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
+from typing import NamedTuple
 
 import msgspec
 
-from workloads.spec import ModelSpec, SpecError, TableSpec
+from workloads.spec import ModelSpec, SpecError, TableSpec, unknown
 
 STAGES = ("embedding", "bottom_mlp", "interaction", "top_mlp", "loss", "optimizer")
 
@@ -31,7 +35,9 @@ class StageWork(msgspec.Struct, frozen=True, kw_only=True):
     """Work of one stage in one step (forward, plus backward in a train step). Bytes and FLOPs are totals.
 
     `working_set_bytes` is what the stage touches over and over across steps: the rows that the rotation of inputs
-    touches for the embedding, weights and activations elsewhere.
+    touches, with their optimizer's state, for the embedding, weights and activations elsewhere. `bytes_kept`, of the
+    embedding in a train step: the part of `bytes_compulsory` that stays in a cache which lasts from the forward to the
+    backward pass.
     """
 
     flops: int = 0
@@ -40,6 +46,7 @@ class StageWork(msgspec.Struct, frozen=True, kw_only=True):
     bytes_algorithmic: int = 0
     bytes_compulsory: int = 0
     working_set_bytes: int = 0
+    bytes_kept: int = 0
 
 
 class TableTouch(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,6 +77,17 @@ LINE_BYTES = 64
 INDEX_BYTES = 8
 ROW_ELEMENT_BYTES = 4
 PHASES = ("forward", "train_step")
+
+
+class State(NamedTuple):
+    """What an optimizer keeps per table row beside the row: so many float32 rows as wide as it, and single numbers."""
+
+    rows: int = 0
+    numbers: int = 0
+
+
+STATE = {"sgd": State(), "rowwise_adagrad": State(numbers=1), "adam": State(rows=2)}
+"""By optimizer of the tables, all of which touch the state of a step's distinct rows alone."""
 
 
 def is_training(phase: str) -> bool:
@@ -112,37 +130,53 @@ def make_work(spec: ModelSpec, batch_size: int, touches: tuple[TableTouch, ...],
 
 
 def embedding_work(
-    tables: tuple[TableSpec, ...], batch_size: int, phase: str, touches: tuple[TableTouch, ...]
+    tables: tuple[TableSpec, ...], batch_size: int, phase: str, touches: tuple[TableTouch, ...], optimizer: str = "sgd"
 ) -> StageWork:
-    """Pooled lookups of all tables, and in a train step their gradient and SGD update."""
+    """Pooled lookups of all tables, and in a train step their gradient and update: SGD's FLOPs, `optimizer`'s bytes."""
     if len(touches) != len(tables):
         raise SpecError("touches", len(touches), f"one per table ({len(tables)})")
-    training = is_training(phase)
-    parts = [_table_work(t, batch_size, training, touch) for t, touch in zip(tables, touches, strict=True)]
+    state = _state_of(optimizer) if is_training(phase) else None
+    parts = [_table_work(t, batch_size, state, touch) for t, touch in zip(tables, touches, strict=True)]
     return sum_stages(parts)
 
 
-def _table_work(table: TableSpec, batch_size: int, training: bool, touch: TableTouch) -> StageWork:
+def _state_of(optimizer: str) -> State:
+    if optimizer not in STATE:
+        raise unknown("optimizer", optimizer, list(STATE))
+    return STATE[optimizer]
+
+
+def _table_work(table: TableSpec, batch_size: int, state: State | None, touch: TableTouch) -> StageWork:
+    """`state` is what the optimizer keeps of the table; None in a forward step, which has no update."""
     n, u, w = touch.lookups, touch.unique_rows, table.row_bytes
     lines = rows_line_bytes(table, u)
     output = batch_size * table.pooled_bytes
     index = n * INDEX_BYTES + (batch_size + 1) * INDEX_BYTES + (n * ROW_ELEMENT_BYTES if table.weighted else 0)
     # One add per element of a row, a multiply too where weighted; a division per output element for a mean.
     flops = n * table.dim * (2 if table.weighted else 1) + (batch_size * table.dim if table.pooling == "mean" else 0)
-    logical, algorithmic, compulsory = n * w, n * w + output + index, lines + output + index
-    if training:
+    logical, algorithmic, compulsory, kept = n * w, n * w + output + index, lines + output + index, 0.0
+    working_set = rows_line_bytes(table, touch.rotation_unique_rows)
+    if state is not None:
         # Gradients are added up per distinct row (n*D), then row -= rate * gradient (2*u*D).
         flops += n * table.dim * (2 if table.weighted else 1) + 2 * u * table.dim
         logical += n * w + u * 2 * w
         algorithmic += output + u * 2 * w
         compulsory += output + 2 * lines
+        # The second read of the rows; pooled rows, which the next stage takes up; their gradient, which it leaves.
+        kept = lines + 2 * output
+        # State of each distinct row, read and written: moments as wide as the row, single numbers as they are.
+        logical += 2 * u * (state.rows * w + state.numbers * ROW_ELEMENT_BYTES)
+        algorithmic += 2 * u * (state.rows * w + state.numbers * ROW_ELEMENT_BYTES)
+        compulsory += 2 * (state.rows * lines + state.numbers * u * ROW_ELEMENT_BYTES)
+        working_set += state.rows * working_set + state.numbers * touch.rotation_unique_rows * ROW_ELEMENT_BYTES
     return StageWork(
         flops=round(flops),
         flops_useful=round(flops),
         bytes_logical=round(logical),
         bytes_algorithmic=round(algorithmic),
         bytes_compulsory=round(compulsory),
-        working_set_bytes=round(rows_line_bytes(table, touch.rotation_unique_rows)),
+        working_set_bytes=round(working_set),
+        bytes_kept=round(kept),
     )
 
 
@@ -201,20 +235,31 @@ def dot_work(
 
 
 def product_work(
-    *, flops: int, parameters: int, elements: int, ends: int, batch_size: int, phase: str, dense_bytes: int
+    *,
+    flops: int,
+    parameters: int,
+    elements: int,
+    ends: int,
+    batch_size: int,
+    phase: str,
+    dense_bytes: int,
+    backward_flops: int | None = None,
 ) -> StageWork:
     """A stage of `flops` and `elements` moved per sample over `parameters` weights; `ends` is its input and output.
 
     Backward costs a weight gradient and an input gradient, each as much again. Elementwise products beside matrix
-    products are not counted as FLOPs, their operands are as elements.
+    products are not counted as FLOPs, their operands are as elements. `backward_flops`, per sample, is of a term that
+    has no weights: backward then gives the input gradient alone, with so many FLOPs, and moves the elements once more.
     """
-    times = 3 if is_training(phase) else 1
+    times, passes, counted = 1, 1, batch_size * flops
+    if is_training(phase):
+        times, passes = 3 if backward_flops is None else 2, 2
+        counted += batch_size * (2 * flops if backward_flops is None else backward_flops)
     algorithmic = times * (parameters + batch_size * elements)
-    passes = 2 if is_training(phase) else 1
-    compulsory = (2 * passes - 1) * parameters + passes * batch_size * ends
+    compulsory = times * parameters + passes * batch_size * ends
     return StageWork(
-        flops=times * batch_size * flops,
-        flops_useful=times * batch_size * flops,
+        flops=counted,
+        flops_useful=counted,
         bytes_logical=algorithmic * dense_bytes,
         bytes_algorithmic=algorithmic * dense_bytes,
         bytes_compulsory=compulsory * dense_bytes,

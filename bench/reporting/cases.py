@@ -11,13 +11,14 @@ from urllib.parse import quote
 
 from bench import metrics, stats
 from bench.between import Between, widened_median
-from bench.records import Record
+from bench.records import InputStats, Record
 from bench.reporting.case_trust import trust
 from bench.reporting.format import MISSING, by_unit, count, ends_text, percent
 from bench.reporting.labels import PHASES
 from bench.run_files import page_path
 from bench.stage_doubts import unlike
 from profiles.machine import Machine
+from workloads.spec import SHORT_REUSE
 
 NOT_TIMED = {"B", "", "faults", "switches/s", "ratio", "FLOP/B"}
 """Units whose values do not come from the step time, and so take no interval from it."""
@@ -230,8 +231,14 @@ def input_flags(record: Record) -> list[str]:
         f"{percent(replay.remapped_frac)} of rows folded" if replay else "": bool(replay and replay.remapped_frac),
         "off the index law": _is_off(record, found.index_ks, found.index_ks_lookups),
         "off the length law": _is_off(record, found.length_ks, found.length_ks_bags),
+        _reuse_text(found): found.reuse_asked is not None
+        and (found.reuse_delivered or 0.0) < SHORT_REUSE * found.reuse_asked,
     }
     return [flag for flag, holds in told.items() if holds]
+
+
+def _reuse_text(found: InputStats) -> str:
+    return f"{percent(found.reuse_delivered or 0.0)} of lookups repeat, {percent(found.reuse_asked or 0.0)} asked"
 
 
 def _is_off(record: Record, distance: float | None, draws: int) -> bool:

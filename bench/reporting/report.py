@@ -60,15 +60,17 @@ CONVENTIONS = (
     (
         "Modelled",
         "FLOPs and bytes, counted from the inputs of the case: logical bytes are every row looked up; compulsory bytes "
-        "are distinct rows in whole 64-byte lines, once, with indices, offsets and outputs; traffic that a cache saved "
-        "or wasted is in neither. A multiply-add is two FLOPs.",
+        "are distinct rows in whole 64-byte lines, once in the forward pass and read and written in the backward pass, "
+        "with indices, offsets and outputs; traffic that a cache saved or wasted is in neither. A multiply-add is two "
+        "FLOPs.",
     ),
     (
         "Roof",
         "The least time of a step: for each stage the larger of compulsory bytes over the measured ceiling (random "
         "gather of its row size and working set for the embedding, stream for the rest) and FLOPs over the measured "
         "matrix product, added up. Of roof = that time over the measured one. Where a batch looks rows up repeatedly, "
-        "lookups answered by a cache take time but add no compulsory bytes, so the fraction reads low.",
+        "lookups answered by a cache take time but add no compulsory bytes, so the fraction reads low; where a cache "
+        "keeps rows from the forward to the backward pass, a train step may exceed its roof.",
     ),
     (
         "Intervals",

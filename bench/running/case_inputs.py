@@ -90,13 +90,14 @@ def input_stats(
     measured_llc_bytes: where reads really slow down, 0 where that is not known. cold: caches are flushed before every
     step, which begins in memory however little it touches.
     """
-    from workloads.batch import achieved
+    from workloads.batch import achieved, expected_reuse
 
     lookups = sum(t.lookups for t in touches)
     unique = sum(t.unique_rows for t in touches)
     touched = sum(t.rotation_unique_rows * table.row_bytes for t, table in zip(touches, spec.tables, strict=True))
     found = achieved(spec, made)
     share = [t.lookups / max(lookups, 1) for t in touches]
+    reuse = expected_reuse(spec, made[0].batch_size)
     return InputStats(
         num_batches=len(made),
         lookups_per_step=lookups,
@@ -105,13 +106,25 @@ def input_stats(
         mean_length=sum(a.length_mean for a in found) / len(found),
         p99_length=max(a.length_p99 for a in found),
         top_1pct_mass=sum(s * a.top1_frac for s, a in zip(share, found, strict=True)),
+        top_1pct_ranks_mass=_ranks_mass(touches, found),
         rotation_unique_bytes=touched,
         llc_bytes=llc_bytes,
         measured_llc_bytes=measured_llc_bytes,
         residency=residency(touched, llc_bytes, measured_llc_bytes, cold=cold),
         **_distances(found),
+        reuse_asked=reuse.asked if reuse else None,
+        reuse_delivered=reuse.delivered if reuse else None,
         replay=_replayed(spec, made, wrapped),
     )
+
+
+def _ranks_mass(touches: Sequence[TableTouch], found: Sequence[Achieved]) -> float | None:
+    """Of the tables whose law has ranks, weighted by their lookups."""
+    known = [
+        (t.lookups, a.top1_ranks_frac) for t, a in zip(touches, found, strict=True) if a.top1_ranks_frac is not None
+    ]
+    lookups = math.fsum(n for n, _ in known)
+    return math.fsum(n * mass for n, mass in known) / lookups if lookups else None
 
 
 def _distances(found: Sequence[Achieved]) -> dict[str, Any]:

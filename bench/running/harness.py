@@ -189,7 +189,7 @@ def _make_inputs(request: Request, bundle: Any) -> Given:
         measured_llc_bytes=request.measured_llc_bytes,
     )
     work = with_index_bytes(
-        models.count_work(stored, case.batch_size, case.phase, touches, DTYPE_BYTES[case.dtype]),
+        models.count_work(stored, case.batch_size, case.phase, touches, DTYPE_BYTES[case.dtype], case.optimizer),
         case.batch_size,
         len(spec.tables),
         INDEX_DTYPES[case.index_dtype],

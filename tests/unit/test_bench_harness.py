@@ -273,6 +273,20 @@ class TestInputStats:
     def test_where_no_law_can_be_compared_there_is_no_distance(self) -> None:
         found = self.stats(indices="sequential", lengths="fixed")
         assert (found.index_ks, found.length_ks, found.replay) == (None, None, None)
+        assert found.top_1pct_ranks_mass is None
+        assert found.top_1pct_mass > 0
+
+    def test_the_mass_of_ranks_is_of_the_tables_that_have_them(self) -> None:
+        """Uniform tables of 1000, 1000, 10 and 500 rows: the first 10, 10, 1 and 5, each a quarter of the lookups."""
+        found = self.stats(indices="uniform")
+        assert found.top_1pct_ranks_mass == pytest.approx((0.01 + 0.01 + 0.1 + 0.01) / 4, abs=0.005)
+
+    def test_the_delivered_reuse_stands_beside_the_asked_one(self) -> None:
+        """10,000 lookups a batch of each table, as many as the working set has: half of `reuse`."""
+        found = self.stats(indices="temporal", reuse=0.8, working_set=10_000)
+        assert found.reuse_asked == pytest.approx(0.8)
+        assert found.reuse_delivered == pytest.approx(0.8 * 9999 / 20_000)
+        assert self.stats(indices="zipf").reuse_asked is None
 
     def test_the_table_farthest_from_its_law_is_told(self) -> None:
         spec = with_axis(make_case("tiny", None, {}).model, "pooling_factor", 20)  # type: ignore[arg-type]
@@ -285,7 +299,16 @@ class TestInputStats:
 
     def test_records_from_before_still_read(self) -> None:
         plain = msgspec.to_builtins(self.stats())
-        new = ("index_ks", "index_ks_lookups", "length_ks", "length_ks_bags", "replay")
+        new = (
+            "index_ks",
+            "index_ks_lookups",
+            "length_ks",
+            "length_ks_bags",
+            "replay",
+            "reuse_asked",
+            "reuse_delivered",
+            "top_1pct_ranks_mass",
+        )
         old = msgspec.convert({k: v for k, v in plain.items() if k not in new}, InputStats)
         assert old.index_ks is None
         assert old.replay is None

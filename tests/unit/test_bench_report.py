@@ -320,6 +320,8 @@ def test_importing_the_report_needs_neither_torch_nor_plotting() -> None:
         ({"index_ks": 0.004, "index_ks_lookups": 65_536}, []),
         ({"index_ks": 0.02, "index_ks_lookups": 65_536}, ["off the index law"]),
         ({"length_ks": 0.02, "length_ks_bags": 2048}, []),
+        ({"reuse_asked": 0.5, "reuse_delivered": 0.49}, []),
+        ({"reuse_asked": 0.9, "reuse_delivered": 0.07}, ["7.0 % of lookups repeat, 90 % asked"]),
         ({"length_ks": 0.1, "length_ks_bags": 2048}, ["off the length law"]),
         (
             {"replay": Replayed(file="a.pt", digest="0", samples=9, tables=2, remapped_frac=0.0, wrapped=False)},

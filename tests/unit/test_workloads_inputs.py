@@ -12,7 +12,7 @@ from scipy import stats
 
 from tools import input_laws
 from workloads import indices, lengths
-from workloads.batch import achieved, expected_touch, make_batch, touch
+from workloads.batch import achieved, expected_reuse, expected_touch, make_batch, touch
 from workloads.spec import ModelSpec, SpecError, TableSpec
 from workloads.tables import BLOCK, fill_table
 
@@ -147,6 +147,22 @@ def test_achieved_statistics_of_a_hand_made_case():
     spec = one_table(num_rows=1, pooling_factor=2)
     (found,) = achieved(spec, [make_batch(spec, 10, 0)])
     assert (found.unique_frac, found.length_mean, found.length_p99, found.top1_frac) == (0.05, 2.0, 2.0, 1.0)
+    assert found.top1_ranks_frac == 1.0
+
+
+def test_the_mass_of_the_first_ranks_is_the_laws_however_sparse_the_sample():
+    """4,000 lookups of a million rows: the 10,000 rows looked up most are all there are, the first ranks 1 %."""
+    spec = one_table(num_rows=1_000_000)
+    (sparse,) = achieved(spec, [make_batch(spec, 500, 0)])
+    assert sparse.top1_frac == 1.0
+    assert sparse.top1_ranks_frac == pytest.approx(0.01, abs=0.005)
+    skewed = one_table(num_rows=1000, indices="zipf")
+    batches = [make_batch(skewed, 2500, 0, number) for number in range(2)]
+    (found,) = achieved(skewed, batches)
+    rows = np.concatenate([b.indices for b in batches])
+    first = indices.ranks_of(skewed.tables[0], rows, (0, 0)) < 10
+    assert found.top1_ranks_frac == pytest.approx(first.mean())
+    assert found.top1_ranks_frac == pytest.approx(indices.law_probabilities(skewed.tables[0])[:10].sum(), abs=0.01)
 
 
 def test_a_skewed_law_puts_more_mass_on_the_top_rows():
@@ -194,6 +210,35 @@ def test_temporal_lookups_repeat_the_working_set(reuse, working_set):
     assert indices.expected_unique(table, rows.size) == pytest.approx(np.unique(rows).size, rel=0.01)
 
 
+def test_temporal_lookups_repeat_none_of_another_batch():
+    """4,000 lookups a batch, so that the working set is never full: 0.9 * 3,999 / (2 * 65,536) of them repeat."""
+    spec = one_table(num_rows=1_000_000, indices="temporal", reuse=0.9, working_set=65_536)
+    batches = [make_batch(spec, 500, 0, i) for i in range(8)]
+    (counted,), (expected,) = touch(spec, batches), expected_touch(spec, 500, 8)
+    assert expected.rotation_unique_rows == pytest.approx(counted.rotation_unique_rows, rel=0.01)
+    assert expected.rotation_unique_rows == pytest.approx(32_000 * (1 - 0.9 * 3999 / 131_072), rel=0.02)
+
+
+def test_the_delivered_reuse_by_hand():
+    def reuse(*tables):
+        return expected_reuse(ModelSpec(name="m", variant="embedding", tables=tables), 512)
+
+    wide = TableSpec(
+        name="t", num_rows=10**6, dim=4, pooling_factor=20, indices="temporal", reuse=0.9, working_set=65_536
+    )
+    plain = msgspec.structs.replace(wide, indices="uniform")
+    assert reuse(plain) is None
+    # 10,240 lookups a batch: at place i of them the past is i of the 65,536 that were asked for.
+    assert reuse(wide, plain) == (pytest.approx(0.9), pytest.approx(0.9 * 10_239 / 131_072))
+    # A working set of 1,024 is full after a tenth of the batch; the other table has a third of the lookups.
+    near = msgspec.structs.replace(wide, pooling_factor=10, reuse=0.3, working_set=1024)
+    of_near = 0.3 * (5120 - 1024 + 1023 / 2) / 5120
+    assert reuse(wide, near) == (
+        pytest.approx((2 * 0.9 + 0.3) / 3),
+        pytest.approx((2 * 0.9 * 10_239 / 131_072 + of_near) / 3),
+    )
+
+
 def test_a_shift_flattens_the_head():
     flat, plain = (TableSpec(name="t", num_rows=1000, dim=4, indices="zipf", exponent=1.2, shift=q) for q in (50, 0))
     assert indices.law_probabilities(flat)[0] < 0.1 * indices.law_probabilities(plain)[0]
@@ -214,7 +259,7 @@ def test_the_distance_is_told_beside_a_result_where_there_is_one():
     for law in indices.names():
         spec = one_table(indices=law, steps=STEPS)
         (found,) = achieved(spec, [make_batch(spec, 500, 3, number) for number in range(2)])
-        assert (found.index_ks is None) == (law not in INDEPENDENT)
+        assert (found.index_ks is None) == (found.top1_ranks_frac is None) == (law not in INDEPENDENT)
         assert found.index_ks is None or found.index_ks < 1.95 / np.sqrt(8000)
 
 

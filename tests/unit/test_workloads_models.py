@@ -13,7 +13,7 @@ from workloads.batch import expected_touch, make_batch, touch
 from workloads.reference import check, forward_reference
 from workloads.spec import ModelSpec, SpecError, TableSpec, with_axis
 from workloads.steps import build_model, make_step
-from workloads.work import TableTouch
+from workloads.work import STATE, TableTouch
 
 TINY = presets.load_preset("tiny").spec
 
@@ -63,6 +63,50 @@ def test_embedding_bytes_by_hand():
     assert train.bytes_algorithmic - stage.bytes_algorithmic == 2 * 20 + 4 * 2 * 20
     assert train.bytes_compulsory - stage.bytes_compulsory == 2 * 20 + 4 * 2 * 64
     assert train.flops - stage.flops == 6 * 5 + 2 * 4 * 5
+    # What a cache through the step need not move: rows read again, pooled rows out and their gradient in.
+    assert (stage.bytes_kept, train.bytes_kept) == (0, 4 * 64 + 2 * 2 * 20)
+
+
+def test_optimizer_state_by_hand():
+    """The same 4 rows of 20 bytes, 10 over the rotation: Adam reads and writes two more, Adagrad one number each."""
+    table = TableSpec(name="t", num_rows=100, dim=5, pooling_factor=3)
+    spec = ModelSpec(name="m", variant="embedding", tables=(table,))
+    touched = (TableTouch(lookups=6, unique_rows=4, rotation_unique_rows=10),)
+
+    def beside_sgd(optimizer, phase="train_step"):
+        plain = models.count_work(spec, 2, phase, touched).stages["embedding"]
+        stage = models.count_work(spec, 2, phase, touched, optimizer=optimizer).stages["embedding"]
+        return {f: getattr(stage, f) - getattr(plain, f) for f in stage.__struct_fields__ if f != "flops_useful"}
+
+    nothing = dict.fromkeys(beside_sgd("sgd"), 0)
+    assert beside_sgd("adam") == nothing | {
+        "bytes_logical": 4 * 4 * 20,
+        "bytes_algorithmic": 4 * 4 * 20,
+        "bytes_compulsory": 4 * 4 * 64,
+        "working_set_bytes": 2 * 10 * 64,
+    }
+    assert beside_sgd("rowwise_adagrad") == nothing | {
+        "bytes_logical": 8 * 4,
+        "bytes_algorithmic": 8 * 4,
+        "bytes_compulsory": 8 * 4,
+        "working_set_bytes": 10 * 4,
+    }
+    assert beside_sgd("sgd") == beside_sgd("adam", "forward") == nothing
+    with pytest.raises(SpecError, match="did you mean 'adam'"):
+        beside_sgd("adamm")
+
+
+@pytest.mark.parametrize("spec", all_specs(), ids=label)
+def test_every_variant_counts_the_state_of_its_tables_optimizer(spec):
+    touched = expected_touch(spec, 8)
+    adam, sgd = (models.count_work(spec, 8, "train_step", touched, optimizer=name) for name in ("adam", "sgd"))
+    rows = 4 * sum(t.unique_rows * s.row_bytes for s, t in zip(spec.tables, touched, strict=True))
+    assert adam.total("bytes_logical") - sgd.total("bytes_logical") == pytest.approx(rows, abs=len(spec.tables))
+    assert adam.stages.get("optimizer") == sgd.stages.get("optimizer")
+
+
+def test_every_optimizer_of_the_tables_has_its_state_counted():
+    assert tuple(STATE) == backends.OPTIMIZERS
 
 
 def test_narrow_rows_share_lines_so_the_table_bounds_compulsory_bytes():
@@ -283,6 +327,35 @@ def test_interaction_flops_by_hand():
     }
     for variant, flops in by_hand.items():
         assert [interaction_flops(s) for s in specs_of(variant)] == flops, variant
+
+
+@pytest.mark.parametrize(
+    ("variant", "form", "forward", "backward"),
+    [
+        # d = 7 factors of F = 5 vectors (mf: 2); docs/method/work.md says which operations these are.
+        ("mf", 0, 2 * 7, 2 * 7),
+        ("fm", 0, 3 * 5 * 7 + 3 * 7, 3 * 5 * 7 + 3 * 7),
+        ("deepfm", 0, 3 * 5 * 7 + 3 * 7, 3 * 5 * 7 + 3 * 7),
+        # Two more products: each operand of the pairs', or vectors and weights of the blocks'.
+        ("fm", 1, 2 * 5 * 5 * 7, 2 * 2 * 5 * 5 * 7),
+        ("poly2", 0, 2 * 10 * 7 * 7, 2 * 2 * 10 * 7 * 7),
+        ("poly2", 1, 4, 0),
+    ],
+)
+def test_only_terms_with_weights_have_a_weight_gradient(variant, form, forward, backward):
+    spec = specs_of(variant)[form]
+    stages = [
+        models.count_work(spec, 3, phase, expected_touch(spec, 3)).stages["interaction"]
+        for phase in ("forward", "train_step")
+    ]
+    assert [s.flops for s in stages] == [3 * forward, 3 * (forward + backward)]
+
+
+def test_bytes_of_a_term_without_weights_by_hand():
+    """Hashed pairs of 3 samples: 4 pooled weights read, a logit written, beside w_0; the same again backward."""
+    spec = hashed_poly2()
+    stage = models.count_work(spec, 3, "train_step", expected_touch(spec, 3)).stages["interaction"]
+    assert stage.bytes_algorithmic == stage.bytes_compulsory == 2 * (1 + 3 * 5) * 4
 
 
 def logits_and_rows(spec, batch):

@@ -10,7 +10,7 @@ import pytest
 from workloads import backends, models, presets
 from workloads.batch import make_batch
 from workloads.describe import describe, memory_needed
-from workloads.spec import SpecError
+from workloads.spec import SpecError, with_axes
 
 TABLE_NUMBERS = {
     # rows, bytes, lookups per sample, gathered bytes per sample, batch size
@@ -69,6 +69,17 @@ def test_mlperf_flops_are_the_published_ones():
     found = describe(presets.load_preset("mlperf_dlrm_v2").spec, 1)
     assert found["flops_per_sample_forward"] == pytest.approx(32.1e6, rel=0.01)
     assert found["stages"]["interaction"]["flops"] == 3 * 2 * 2 * 3456 * 512
+
+
+def test_describe_says_where_less_reuse_is_delivered_than_asked():
+    """20 lookups a sample and table: 10,240 in a batch of 512."""
+    preset = presets.load_preset("tbe_default")
+    asked = {"indices": "temporal", "reuse": 0.9, "working_set": 65_536}
+    found = describe(with_axes(preset.spec, asked), 512)
+    assert (found["reuse_asked"], found["reuse_delivered"]) == (pytest.approx(0.9), pytest.approx(0.0703, abs=1e-4))
+    assert "larger batch" in found["reuse_note"]
+    assert "reuse_note" not in describe(with_axes(preset.spec, asked | {"working_set": 64}), 512)
+    assert "reuse_asked" not in describe(preset.spec, 512)
 
 
 def test_paper_parameters_by_hand():

@@ -8,6 +8,7 @@ import pytest
 import torch
 from pyarrow import parquet
 
+from workloads.describe import describe
 from workloads.reference import check
 from workloads.replay import read_batches
 from workloads.spec import ModelSpec, SpecError, TableSpec
@@ -151,6 +152,45 @@ def test_tensors_that_are_no_lookups_say_why(tmp_path, content, message):
     torch.save(content, tmp_path / "a.pt")
     with pytest.raises(SpecError, match=message):
         list(read_batches(tmp_path / "a.pt", spec_of(10, 8), 2))
+
+
+OFFSETS = torch.from_numpy(np.concatenate([[0], np.cumsum(LENGTHS)]))
+
+
+@pytest.mark.parametrize(
+    ("lengths", "message"),
+    [
+        (torch.from_numpy(LENGTHS), r"lengths = 'shape \(10,\)' .*lengths \(T, B\), whose shape says"),
+        (torch.zeros(0, 5, dtype=torch.int64), r"lengths = 'shape \(0, 5\)'"),
+        (torch.ones(4, 5, dtype=torch.int64), r"offsets = 11 .*T\*B \+ 1 = 21 numbers, as lengths \(4, 5\) say"),
+        (
+            torch.tensor([[2, 0, 1, 1, 1], [1, 2, 1, 0, 1]]),
+            r"a.pt: table 1, sample 1: lengths = 2 .*1, the distance of its offsets",
+        ),
+    ],
+    ids=["one dimension", "no table", "other tables", "other lengths"],
+)
+def test_lengths_say_the_tables_and_must_fit_the_offsets(tmp_path, lengths, message):
+    torch.save((torch.from_numpy(INDICES), OFFSETS, lengths), tmp_path / "a.pt")
+    with pytest.raises(SpecError, match=message):
+        list(read_batches(tmp_path / "a.pt", spec_of(10, 8), 2))
+
+
+def test_where_the_number_of_tables_was_taken_from_is_described(tmp_path):
+    write_tensors(tmp_path / "with.pt")
+    torch.save((torch.from_numpy(INDICES), OFFSETS), tmp_path / "without.pt")
+    write_parquet(tmp_path / "a.parquet")
+
+    def described(name, *rows):
+        return describe(spec_of(*rows, replay=str(tmp_path / name)), 2)["replay"]
+
+    assert described("with.pt", 10, 8)["tables_from"] == "the file"
+    assert described("a.parquet", 10, 8)["tables_from"] == "the file"
+    assert described("without.pt", 10, 8)["tables_from"].startswith("the model")
+    # One table of the ten bags: nothing in the file contradicts it.
+    alone = described("without.pt", 10)
+    assert (alone["samples"], alone["tables"]) == (10, 1)
+    assert alone["tables_from"].startswith("the model")
 
 
 def test_what_cannot_be_replayed_says_why(tmp_path):

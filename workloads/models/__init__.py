@@ -21,9 +21,15 @@ class Variant(Protocol):
         """The torch module; forward(dense, embedding_inputs). Raises SpecError where the spec does not fit."""
 
     def count_work(
-        self, spec: ModelSpec, batch_size: int, phase: str, touches: tuple[TableTouch, ...], dense_bytes: int = 4
+        self,
+        spec: ModelSpec,
+        batch_size: int,
+        phase: str,
+        touches: tuple[TableTouch, ...],
+        dense_bytes: int = 4,
+        optimizer: str = "sgd",
     ) -> Work:
-        """FLOPs and bytes of one step, per stage."""
+        """FLOPs and bytes of one step, per stage. `optimizer` is that of the tables, in a train step."""
 
     def dense_parameters(self, spec: ModelSpec) -> int:
         """Parameters outside the tables."""
@@ -43,10 +49,18 @@ def load(name: str) -> Variant:
 
 
 def count_work(
-    spec: ModelSpec, batch_size: int, phase: str, touches: tuple[TableTouch, ...], dense_bytes: int = 4
+    spec: ModelSpec,
+    batch_size: int,
+    phase: str,
+    touches: tuple[TableTouch, ...],
+    dense_bytes: int = 4,
+    optimizer: str = "sgd",
 ) -> Work:
-    """Work of one step of `spec` in its variant's own count; `touches` has one entry per table."""
-    return load(spec.variant).count_work(spec, batch_size, phase, touches, dense_bytes)
+    """Work of one step of `spec` in its variant's own count; `touches` has one entry per table.
+
+    `optimizer` is that of the tables and read in a train step only; dense parameters are updated by SGD.
+    """
+    return load(spec.variant).count_work(spec, batch_size, phase, touches, dense_bytes, optimizer)
 
 
 def count_parameters(spec: ModelSpec) -> int:

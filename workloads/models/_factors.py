@@ -33,13 +33,16 @@ def inner_products_work(spec: ModelSpec, batch_size: int, phase: str, dense_byte
     """pairwise: as the dot interaction of F vectors of d. square_of_sum: 3*F*d + 3*d FLOPs a sample.
 
     Those are, per factor, F adds, F squares, F adds of squares, and a square, a difference and an add; torch's counter
-    sees none of them. Both forms read the rows and write one logit. The first-order sum is not counted.
+    sees none of them. Backward is as many, without a weight gradient: per factor, F doublings, F products with the
+    gradient, F adds of what the sum hands down, and a doubling, a product and a change of sign. Both forms read the
+    rows and write one logit. The first-order sum is not counted.
     """
     f, d = _parts.num_vectors(spec), _parts.factor_dim(spec)
     if _parts.form_of(spec, FORMS) == "pairwise":
         return dot_work(f, d, _parts.num_pairs(spec), 1, batch_size=batch_size, phase=phase, dense_bytes=dense_bytes)
     return product_work(
         flops=3 * f * d + 3 * d,
+        backward_flops=3 * f * d + 3 * d,
         parameters=1,
         # Rows read for w_i, for the sum and for the squares, which are written and read back; sums and the logit.
         elements=f + 4 * f * d + 4 * d + 1,
@@ -57,6 +60,7 @@ def plain_work(
     touches: tuple[TableTouch, ...],
     *,
     dense_bytes: int,
+    optimizer: str,
     interaction: StageWork,
     parameters: int,
 ) -> Work:
@@ -68,6 +72,7 @@ def plain_work(
         phase,
         touches,
         dense_bytes=dense_bytes,
+        optimizer=optimizer,
         interaction=interaction,
         top=None,
         parameters=parameters,

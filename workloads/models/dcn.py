@@ -60,7 +60,12 @@ def build(spec: ModelSpec, embedding: Embedding) -> Annotated:
 
 
 def count_work(
-    spec: ModelSpec, batch_size: int, phase: str, touches: tuple[TableTouch, ...], dense_bytes: int = 4
+    spec: ModelSpec,
+    batch_size: int,
+    phase: str,
+    touches: tuple[TableTouch, ...],
+    dense_bytes: int = 4,
+    optimizer: str = "sgd",
 ) -> Work:
     """Stages embedding, bottom_mlp, interaction (the cross layers), top_mlp (deep network and last layer)."""
     mlps = [(_joint_width(spec), 1)] + ([_deep_widths(spec)] if len(_deep_widths(spec)) > 1 else [])
@@ -70,6 +75,7 @@ def count_work(
         phase,
         touches,
         dense_bytes=dense_bytes,
+        optimizer=optimizer,
         interaction=_cross_work(spec, batch_size, phase, dense_bytes),
         top=sum_stages([mlp_work(w, batch_size, phase, dense_bytes, input_gradient=True) for w in mlps]),
         parameters=dense_parameters(spec),

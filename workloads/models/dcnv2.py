@@ -52,7 +52,12 @@ def build(spec: ModelSpec, embedding: Embedding) -> Annotated:
 
 
 def count_work(
-    spec: ModelSpec, batch_size: int, phase: str, touches: tuple[TableTouch, ...], dense_bytes: int = 4
+    spec: ModelSpec,
+    batch_size: int,
+    phase: str,
+    touches: tuple[TableTouch, ...],
+    dense_bytes: int = 4,
+    optimizer: str = "sgd",
 ) -> Work:
     """Stages embedding, bottom_mlp, interaction (the cross layers), top_mlp; loss and optimizer in a train step."""
     widths = _parts.top_widths(spec, _parts.concat_width(spec))
@@ -62,6 +67,7 @@ def count_work(
         phase,
         touches,
         dense_bytes=dense_bytes,
+        optimizer=optimizer,
         interaction=_cross_work(spec, batch_size, phase, dense_bytes),
         top=mlp_work(widths, batch_size, phase, dense_bytes, input_gradient=True),
         parameters=dense_parameters(spec),

@@ -31,7 +31,12 @@ def build(spec: ModelSpec, embedding: Embedding) -> Annotated:
 
 
 def count_work(
-    spec: ModelSpec, batch_size: int, phase: str, touches: tuple[TableTouch, ...], dense_bytes: int = 4
+    spec: ModelSpec,
+    batch_size: int,
+    phase: str,
+    touches: tuple[TableTouch, ...],
+    dense_bytes: int = 4,
+    optimizer: str = "sgd",
 ) -> Work:
     """Stages embedding, interaction (the factorization machine), top_mlp; bottom_mlp where there is one."""
     return _parts.staged_work(
@@ -40,6 +45,7 @@ def count_work(
         phase,
         touches,
         dense_bytes=dense_bytes,
+        optimizer=optimizer,
         interaction=_factors.inner_products_work(spec, batch_size, phase, dense_bytes),
         top=mlp_work(_widths(spec), batch_size, phase, dense_bytes, input_gradient=True),
         parameters=dense_parameters(spec),

@@ -29,10 +29,15 @@ def build(spec: ModelSpec, embedding: Embedding) -> Annotated:
 
 
 def count_work(
-    spec: ModelSpec, batch_size: int, phase: str, touches: tuple[TableTouch, ...], dense_bytes: int = 4
+    spec: ModelSpec,
+    batch_size: int,
+    phase: str,
+    touches: tuple[TableTouch, ...],
+    dense_bytes: int = 4,
+    optimizer: str = "sgd",
 ) -> Work:
     """Stages as in 'dlrm'; the interaction has no FLOPs."""
-    return dlrm.count_work(_cat(spec), batch_size, phase, touches, dense_bytes)
+    return dlrm.count_work(_cat(spec), batch_size, phase, touches, dense_bytes, optimizer)
 
 
 def dense_parameters(spec: ModelSpec) -> int:

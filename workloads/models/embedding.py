@@ -20,10 +20,16 @@ def build(spec: ModelSpec, embedding: Embedding) -> Annotated:
 
 
 def count_work(
-    spec: ModelSpec, batch_size: int, phase: str, touches: tuple[TableTouch, ...], dense_bytes: int = 4
+    spec: ModelSpec,
+    batch_size: int,
+    phase: str,
+    touches: tuple[TableTouch, ...],
+    dense_bytes: int = 4,
+    optimizer: str = "sgd",
 ) -> Work:
     """The one stage `embedding`; with a fused optimizer its update is part of it."""
-    return make_work(spec, batch_size, touches, {"embedding": embedding_work(spec.tables, batch_size, phase, touches)})
+    stage = embedding_work(spec.tables, batch_size, phase, touches, optimizer)
+    return make_work(spec, batch_size, touches, {"embedding": stage})
 
 
 def dense_parameters(spec: ModelSpec) -> int:

@@ -28,7 +28,12 @@ def build(spec: ModelSpec, embedding: Embedding) -> Annotated:
 
 
 def count_work(
-    spec: ModelSpec, batch_size: int, phase: str, touches: tuple[TableTouch, ...], dense_bytes: int = 4
+    spec: ModelSpec,
+    batch_size: int,
+    phase: str,
+    touches: tuple[TableTouch, ...],
+    dense_bytes: int = 4,
+    optimizer: str = "sgd",
 ) -> Work:
     """Stages embedding and interaction; bottom_mlp where there is one; loss and optimizer in a train step."""
     return _factors.plain_work(
@@ -37,6 +42,7 @@ def count_work(
         phase,
         touches,
         dense_bytes=dense_bytes,
+        optimizer=optimizer,
         interaction=_factors.inner_products_work(spec, batch_size, phase, dense_bytes),
         parameters=dense_parameters(spec),
     )

@@ -35,12 +35,19 @@ def build(spec: ModelSpec, embedding: Embedding) -> Annotated:
 
 
 def count_work(
-    spec: ModelSpec, batch_size: int, phase: str, touches: tuple[TableTouch, ...], dense_bytes: int = 4
+    spec: ModelSpec,
+    batch_size: int,
+    phase: str,
+    touches: tuple[TableTouch, ...],
+    dense_bytes: int = 4,
+    optimizer: str = "sgd",
 ) -> Work:
     """Stages embedding and interaction; loss and optimizer in a train step."""
     d = _factor_dim(spec)
     dot = product_work(
         flops=2 * d,
+        # Each vector's gradient is a multiple of the other vector.
+        backward_flops=2 * d,
         parameters=1,
         # Factors read, product written and read back, biases read, logit written.
         elements=4 * d + 3,
@@ -55,6 +62,7 @@ def count_work(
         phase,
         touches,
         dense_bytes=dense_bytes,
+        optimizer=optimizer,
         interaction=dot,
         parameters=dense_parameters(spec),
     )

@@ -46,10 +46,12 @@ def build(spec: ModelSpec, embedding: Embedding) -> Annotated:
 
 def _interaction_work(spec: ModelSpec, batch_size: int, phase: str, dense_bytes: int) -> StageWork:
     """block: v_i^T W_ij as a product, 2*d*d FLOPs a pair (its dot with v_j, 2*d, is not counted: not a matrix product
-    to torch). hashed: the sum of all pooled weights, one add each; pooling them is in the embedding stage."""
+    to torch). hashed: the sum of all pooled weights, one add each, whose gradient is handed to each as it is; pooling
+    them is in the embedding stage."""
     n = len(spec.tables)
+    backward_flops: int | None = None
     if _is_hashed(spec):
-        flops, parameters, elements, ends = n, 1, n + 1, n + 1
+        flops, parameters, elements, ends, backward_flops = n, 1, n + 1, n + 1, 0
     else:
         d, p, f = _parts.factor_dim(spec), _parts.num_pairs(spec), _parts.num_vectors(spec)
         flops, parameters, ends = 2 * p * d * d, p * d * d + 1, f * (d + 1) + 1
@@ -57,6 +59,7 @@ def _interaction_work(spec: ModelSpec, batch_size: int, phase: str, dense_bytes:
         elements = p * (4 * d + 2 * d + 4 * d) + f + 1
     return product_work(
         flops=flops,
+        backward_flops=backward_flops,
         parameters=parameters,
         elements=elements,
         ends=ends,
@@ -67,7 +70,12 @@ def _interaction_work(spec: ModelSpec, batch_size: int, phase: str, dense_bytes:
 
 
 def count_work(
-    spec: ModelSpec, batch_size: int, phase: str, touches: tuple[TableTouch, ...], dense_bytes: int = 4
+    spec: ModelSpec,
+    batch_size: int,
+    phase: str,
+    touches: tuple[TableTouch, ...],
+    dense_bytes: int = 4,
+    optimizer: str = "sgd",
 ) -> Work:
     """Stages embedding and interaction; bottom_mlp where there is one; loss and optimizer in a train step."""
     return _factors.plain_work(
@@ -76,6 +84,7 @@ def count_work(
         phase,
         touches,
         dense_bytes=dense_bytes,
+        optimizer=optimizer,
         interaction=_interaction_work(spec, batch_size, phase, dense_bytes),
         parameters=dense_parameters(spec),
     )
