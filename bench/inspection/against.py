@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from math import exp, log, log1p
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -25,11 +26,15 @@ LEAST_EFFECT_FRAC = 0.01
 """GPU compute of one job varied by 0.05-0.55 % per step from window to window: less than 1 % is no change."""
 WAITING_EFFECT_FRAC = 0.15
 """Collectives and copies hold waiting for ranks and for the host: 15 %."""
+WALL_EFFECT_FRAC = 0.30
+"""Step time on the host differed by 1-28 % between windows of unchanged jobs."""
 _HOST = "host time of one process a side: modes between processes exceed the scatter of steps"
 LEAST_SHARE = 0.01
 """A part with less of the whole on both sides is shown and not judged."""
 MOST_KERNELS = 12
 ALL = "all"
+WALL = "step (wall)"
+IDLE = "idle"
 
 
 class Profiled(msgspec.Struct, frozen=True, kw_only=True):
@@ -116,11 +121,16 @@ def _rows(one: StepProfile, other: StepProfile) -> tuple[Row, ...]:
     waiting[ALL, ""] = max(_total_waiting(one), _total_waiting(other))
     wholes = [max(float(np.median(side[ALL, ""])), 1.0) for side in sides]
     judged = [p for p in parts if _share(sides, p, wholes) >= LEAST_SHARE]
-    alpha = ALPHA / max(len(judged), 1)
+    # One more than the parts: the wall time of the step is judged too.
+    alpha = ALPHA / (len(judged) + 1)
     on_host = one.busy_ns is None
     rows = [
-        _row(part, [side.get(part) for side in sides], waiting[part], alpha if part in judged else None, on_host)
-        for part in parts
+        *(
+            _row(part, [side.get(part) for side in sides], waiting[part], alpha if part in judged else None, on_host)
+            for part in parts
+        ),
+        _wall(one.step_ns, other.step_ns, alpha, on_host),
+        *_idle(one, other, alpha),
     ]
     return tuple(sorted(rows, key=lambda r: -max(r.baseline_us, r.candidate_us)))
 
@@ -143,53 +153,105 @@ def _share(sides: Sequence[Mapping[Part, Int64]], part: Part, wholes: Sequence[f
 def _row(part: Part, values: Sequence[Int64 | None], waiting: float, alpha: float | None, on_host: bool) -> Row:
     effect = LEAST_EFFECT_FRAC + waiting * (WAITING_EFFECT_FRAC - LEAST_EFFECT_FRAC)
     first, second = values
-    low = high = change = None
+    found = None
     if first is None or second is None or not np.median(first) or not np.median(second):
         empty = first is None or not np.median(first)
         status, reason = ("new" if empty else "gone"), "only one side has it in most steps; the total decides"
         if alpha is None:
             status, reason = "not judged", _SMALL
     else:
-        logs = [[log(v) for v in side.tolist() if v > 0] for side in (first, second)]
-        found = shift(logs[0], logs[1], alpha or ALPHA)
-        change = exp(found.estimate) - 1
-        if found.low is not None and found.high is not None:
-            low, high = exp(found.low) - 1, exp(found.high) - 1
-        status, reason = _judged(change, low, high, effect, alpha, (len(logs[0]), len(logs[1])))
+        found = _change(first, second, alpha or ALPHA)
+        status, reason = _judged(found, effect, alpha)
         if on_host and alpha is not None:
             status, reason = "undecided", _HOST
-    return Row(
-        component=part[0],
-        phase=part[1],
-        baseline_us=0.0 if first is None else _median_us(first),
-        candidate_us=0.0 if second is None else _median_us(second),
-        change_frac=change,
-        low_frac=low,
-        high_frac=high,
-        least_effect_frac=None if on_host else effect,
-        status=status,
-        reason=reason,
-    )
+    return _shown(part, values, found, None if on_host else effect, status, reason)
 
 
 _SMALL = f"less than {LEAST_SHARE:.0%} of the whole"
 
 
-def _judged(
-    change: float, low: float | None, high: float | None, effect: float, alpha: float | None, steps: tuple[int, int]
-) -> tuple[str, str]:
+class _Change(NamedTuple):
+    """Candidate over baseline less 1, its interval (None where no interval of the level exists), the steps it is of."""
+
+    change: float
+    low: float | None
+    high: float | None
+    steps: tuple[int, int]
+
+    @property
+    def apart(self) -> bool:
+        """Whether the interval excludes no change."""
+        return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
+
+
+def _change(first: Int64, second: Int64, alpha: float) -> _Change:
+    """Of steps that took some time; at least one on each side does."""
+    logs = [[log(v) for v in side.tolist() if v > 0] for side in (first, second)]
+    found, steps = shift(logs[0], logs[1], alpha), (len(logs[0]), len(logs[1]))
+    if found.low is None or found.high is None:
+        return _Change(exp(found.estimate) - 1, None, None, steps)
+    return _Change(exp(found.estimate) - 1, exp(found.low) - 1, exp(found.high) - 1, steps)
+
+
+def _wall(first: Int64, second: Int64, alpha: float, on_host: bool) -> Row:
+    """The step as the host sees it: what the program's own code, or waiting, adds lies in no part of the GPU."""
+    found = _change(first, second, alpha) if np.median(first) and np.median(second) else None
+    if found is None:
+        status, reason = "not judged", "the steps have no length"
+    elif on_host:
+        status, reason = "undecided", _HOST
+    else:
+        status, reason = _judged(found, WALL_EFFECT_FRAC, alpha)
+        if status == "no change" and found.apart and abs(log1p(found.change)) >= log1p(LEAST_EFFECT_FRAC):
+            status, reason = "undecided", f"{found.change:+.1%}, more than the noise of the steps, {_WITHIN}"
+    return _shown((WALL, ""), (first, second), found, None if on_host else WALL_EFFECT_FRAC, status, reason)
+
+
+_WITHIN = f"but steps of unchanged jobs differ by up to {WALL_EFFECT_FRAC:.0%} from process to process"
+
+
+def _idle(one: StepProfile, other: StepProfile, alpha: float) -> tuple[Row, ...]:
+    """What of the step no GPU work of its own fills: explains the wall time, so is not judged a second time."""
+    if one.busy_ns is None or other.busy_ns is None:
+        return ()
+    # Work that a step launched may run on after it: less than nothing is not idle.
+    first, second = np.maximum(one.step_ns - one.busy_ns, 0), np.maximum(other.step_ns - other.busy_ns, 0)
+    found = _change(first, second, alpha) if np.median(first) and np.median(second) else None
+    return (_shown((IDLE, ""), (first, second), found, None, "not judged", f"{WALL} decides"),)
+
+
+def _shown(
+    part: Part, values: Sequence[Int64 | None], found: _Change | None, effect: float | None, status: str, reason: str
+) -> Row:
+    baseline_us, candidate_us = (0.0 if side is None else _median_us(side) for side in values)
+    return Row(
+        component=part[0],
+        phase=part[1],
+        baseline_us=baseline_us,
+        candidate_us=candidate_us,
+        change_frac=None if found is None else found.change,
+        low_frac=None if found is None else found.low,
+        high_frac=None if found is None else found.high,
+        least_effect_frac=effect,
+        status=status,
+        reason=reason,
+    )
+
+
+def _judged(found: _Change, effect: float, alpha: float | None) -> tuple[str, str]:
     """(status, reason)."""
+    change, low, high, steps = found
     if alpha is None:
         return "not judged", _SMALL
     if low is None or high is None:
         best = f"{steps[0]} and {steps[1]} steps can show at best p = {least_p(*steps):.2g} and {alpha:.2g} is needed"
         return "undecided", f"too few steps for a noise bound: {best}"
     # Ratios, not differences, so that exchanging the sides changes nothing but the sign.
-    least, apart = log1p(effect), low > 0 or high < 0
+    least = log1p(effect)
     small = abs(log1p(change)) < least
-    if apart and not small:
+    if found.apart and not small:
         return ("regression" if change > 0 else "improvement"), "outside the noise of the steps"
-    if small and (apart or max(-log1p(low), log1p(high)) <= least):
+    if small and (found.apart or max(-log1p(low), log1p(high)) <= least):
         return "no change", f"less than {effect:.1%}"
     return "undecided", f"the steps scatter too much to tell a change of {effect:.1%}"
 
@@ -236,7 +298,7 @@ def _status(rows: Sequence[Row], counters: Sequence[Counter], hindered: bool) ->
 
 def _limits(one: StepProfile, other: StepProfile, rows: Sequence[Row]) -> tuple[str, ...]:
     """What the reader must know of the evidence."""
-    found = []
+    found = [f"{WALL} {r.reason}" for r in rows if r.component == WALL and r.reason.endswith(_WITHIN)]
     if one.busy_ns is None and any(r.reason == _HOST for r in rows):
         found.append(f"{_HOST}, so times are shown and not judged (dlrm-bench gate decides); counts are exact")
     elif min(one.steps, other.steps) == 1:

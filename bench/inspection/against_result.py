@@ -10,6 +10,7 @@ from bench.errors import Exit
 class Row(msgspec.Struct, frozen=True, kw_only=True):
     """One part. Times are medians per step; the change and its interval are fractions, 0.05 is 5 % longer.
 
+    `all` is the sum of the parts, `step (wall)` the step on the host, `idle` what of it the step's GPU work leaves.
     status: regression, improvement, no change, undecided, new, gone, not judged, not comparable.
     """
 
@@ -50,7 +51,7 @@ class Side(msgspec.Struct, frozen=True, kw_only=True):
     world_size: int | None
     steps: tuple[int, ...]
     step_us: float
-    """Median wall time of a step on the host. Not judged on a trace with a GPU."""
+    """Median wall time of a step on the host; the row `step (wall)` judges it."""
 
 
 class Comparison(msgspec.Struct, frozen=True, kw_only=True):

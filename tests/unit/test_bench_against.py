@@ -12,6 +12,7 @@ import pytest
 
 from bench.errors import Exit
 from bench.inspection.against import Profiled, compare
+from bench.inspection.model_tables import comparison_line, comparison_tables
 from bench.inspection.modelling import Lens, analyse
 from bench.inspection.ranksum import least_p, shift
 from profiles.trace.reader import read_trace
@@ -58,12 +59,13 @@ def test_many_values_by_the_normal_law():
 # Rules
 
 
-def steps_of(parts, counters=None, waiting=None, on_gpu=True, **identity):
+def steps_of(parts, counters=None, waiting=None, on_gpu=True, wall=None, **identity):
+    """`wall`: what the steps took on the host; without it the device works all the time."""
     columns = {part: np.array(values, np.int64) for part, values in parts.items()}
     total = np.sum(list(columns.values()), axis=0)
     profile = StepProfile(
         numbers=tuple(range(len(total))),
-        step_ns=total,
+        step_ns=total if wall is None else np.array(wall, np.int64),
         busy_ns=total if on_gpu else None,
         parts=columns,
         waiting_frac=waiting or {},
@@ -124,6 +126,58 @@ def test_waiting_needs_more_and_host_time_of_one_process_is_never_judged():
     assert (status(found, TABLES), found.exit) == ("undecided", Exit.OK)
     assert found.rows[0].low_frac > 1
     assert "gate decides" in found.reasons[0]
+
+
+WALL, IDLE = ("step (wall)", ""), ("idle", "")
+
+
+def waited(*host_ns):
+    """Steps of equal kernels that take this much longer on the host, one after the other."""
+    return [steps_of({TABLES: BASE[: len(host_ns)]}, wall=[v + extra for v, extra in zip(BASE, host_ns, strict=False)])]
+
+
+@pytest.mark.parametrize(
+    ("extra_ns", "expected", "code"),
+    [
+        (0, "no change", Exit.OK),
+        (50, "no change", Exit.OK),
+        (1_500, "undecided", Exit.OK),
+        (5_000, "regression", Exit.REGRESSION),
+    ],
+)
+def test_a_step_that_the_host_makes_longer_while_the_kernels_stay_as_they_were(extra_ns, expected, code):
+    found = compare(waited(*[1_000] * 6), waited(*[1_000 + extra_ns] * 6))
+    assert {status(found, part) for part in (TABLES, ("all", ""))} == {"no change"}
+    assert (status(found, WALL), found.status, found.exit) == (expected, expected, code)
+    rows = {(r.component, r.phase): r for r in found.rows}
+    assert rows[IDLE].status == "not judged"
+    assert (rows[IDLE].baseline_us, rows[IDLE].candidate_us) == (1.0, 1.0 + extra_ns / 1000)
+    assert rows[WALL].low_frac <= rows[WALL].change_frac <= rows[WALL].high_frac
+    said = comparison_line(found)
+    assert ("step (wall)" in said) == (expected != "no change")
+    assert {row[0] for row in comparison_tables(found)[0].rows} >= {"step (wall)", "idle"}
+
+
+def test_a_shorter_step_is_an_improvement_and_few_steps_are_undecided():
+    there = compare(waited(*[6_000] * 6), waited(*[1_000] * 6))
+    assert (status(there, WALL), there.status) == ("improvement", "improvement")
+    few = compare(waited(*[1_000] * 3), waited(*[6_000] * 3))
+    assert (status(few, WALL), few.status, few.exit) == ("undecided", "undecided", Exit.OK)
+    assert "too few steps" in next(r.reason for r in few.rows if (r.component, r.phase) == WALL)
+
+
+def test_a_device_that_works_on_after_its_step_is_not_idle_for_less_than_nothing():
+    queued = [steps_of({TABLES: BASE}, wall=[v // 2 for v in BASE])]
+    found = compare(queued, queued)
+    (idle,) = [r for r in found.rows if r.component == "idle"]
+    assert (idle.baseline_us, idle.candidate_us, idle.change_frac) == (0.0, 0.0, None)
+    assert found.status == "no change"
+
+
+def test_without_a_gpu_the_step_is_shown_and_not_judged():
+    found = compare([steps_of({TABLES: BASE}, on_gpu=False)], [steps_of({TABLES: scaled(9)}, on_gpu=False)])
+    assert (status(found, WALL), found.exit) == ("undecided", Exit.OK)
+    assert "idle" not in {r.component for r in found.rows}
 
 
 def test_scatter_wider_than_what_counts_is_undecided():
