@@ -17,11 +17,11 @@ import numpy as np
 from bench.inspection.against_result import Comparison, Counter, KernelChange, Row, Side
 from bench.inspection.ranksum import least_p, shift
 from profiles.trace.columns import Int64, Trace
-from profiles.trace.merging import merged
+from profiles.trace.merging import merged, partial_counters
 from profiles.trace.stepwise import Part, StepProfile
 
 ALPHA = 0.05
-"""The chance that a comparison without a change shows one anywhere."""
+"""The chance that a comparison without a change shows one in any time, and again in any count that varies."""
 LEAST_EFFECT_FRAC = 0.01
 """GPU compute of one job varied by 0.05-0.55 % per step from window to window: less than 1 % is no change."""
 WAITING_EFFECT_FRAC = 0.15
@@ -66,17 +66,22 @@ def compare(baseline: Sequence[Profiled], candidate: Sequence[Profiled]) -> Comp
     one, other = merged([p.profile for p in baseline]), merged([p.profile for p in candidate])
     rows = _rows(one, other)
     counters = _counters(one, other)
+    partial = list(dict.fromkeys(name for side in (baseline, candidate) for name in _partial(side)))
     if obstacles:
         rows = tuple(msgspec.structs.replace(r, status="not comparable", reason=obstacles[0]) for r in rows)
     return Comparison(
         status=_status(rows, counters, bool(obstacles)),
-        reasons=tuple(obstacles) or _limits(one, other, rows),
+        reasons=tuple(obstacles) or _limits(one, other, rows, counters, partial),
         baseline=_side(baseline, one),
         candidate=_side(candidate, other),
         rows=rows,
         counters=counters,
         kernels=_kernels(one, other),
     )
+
+
+def _partial(side: Sequence[Profiled]) -> tuple[str, ...]:
+    return partial_counters([p.profile for p in side])
 
 
 def _obstacles(baseline: Sequence[Profiled], candidate: Sequence[Profiled]) -> list[str]:
@@ -153,7 +158,7 @@ def _share(sides: Sequence[Mapping[Part, Int64]], part: Part, wholes: Sequence[f
 def _row(part: Part, values: Sequence[Int64 | None], waiting: float, alpha: float | None, on_host: bool) -> Row:
     effect = LEAST_EFFECT_FRAC + waiting * (WAITING_EFFECT_FRAC - LEAST_EFFECT_FRAC)
     first, second = values
-    found = None
+    found: _Change | None = None
     if first is None or second is None or not np.median(first) or not np.median(second):
         empty = first is None or not np.median(first)
         status, reason = ("new" if empty else "gone"), "only one side has it in most steps; the total decides"
@@ -257,18 +262,40 @@ def _judged(found: _Change, effect: float, alpha: float | None) -> tuple[str, st
 
 
 def _counters(one: StepProfile, other: StepProfile) -> tuple[Counter, ...]:
-    names = [name for name in one.counters if name in other.counters]
-    return tuple(_counter(name, one.counters[name].tolist(), other.counters[name].tolist()) for name in names)
+    """Counts that both sides have. Those that vary from step to step share a level of their own."""
+    pairs = {
+        name: (one.counters[name].tolist(), other.counters[name].tolist())
+        for name in one.counters
+        if name in other.counters
+    }
+    varying = sum(not _repeats(*pair) for pair in pairs.values())
+    return tuple(_counter(name, *pair, ALPHA / max(varying, 1)) for name, pair in pairs.items())
 
 
-def _counter(name: str, first: list[int], second: list[int]) -> Counter:
+def _repeats(first: list[int], second: list[int]) -> bool:
+    """Whether each side had one count in all of at least two steps: one step does not tell what the next one counts."""
+    return min(len(first), len(second)) > 1 and len(set(first)) == len(set(second)) == 1
+
+
+def _counter(name: str, first: list[int], second: list[int], alpha: float) -> Counter:
     if set(first) == set(second) and len(set(first)) == 1:
         status = "equal"
-    elif min(second) > max(first):
-        status = "more"
+    elif _repeats(first, second):
+        status = "more" if second[0] > first[0] else "fewer"
     else:
-        status = "fewer" if max(second) < min(first) else "overlapping"
+        status = _by_ranks(first, second, alpha)
     return Counter(name=name, baseline=tuple(first), candidate=tuple(second), status=status)
+
+
+def _by_ranks(first: list[int], second: list[int], alpha: float) -> str:
+    """Of counts that vary, or of one step."""
+    found = shift(first, second, alpha)
+    if found.low is not None and found.low > 0:
+        return "more"
+    if found.high is not None and found.high < 0:
+        return "fewer"
+    apart = min(second) > max(first) or max(second) < min(first)
+    return "undecided" if apart else "overlapping"
 
 
 def _kernels(one: StepProfile, other: StepProfile) -> tuple[KernelChange, ...]:
@@ -293,18 +320,29 @@ def _status(rows: Sequence[Row], counters: Sequence[Counter], hindered: bool) ->
         return "regression"
     if "improvement" in found or any(c.status == "fewer" for c in counters):
         return "improvement"
-    return "undecided" if "undecided" in found else "no change"
+    return "undecided" if "undecided" in found | {c.status for c in counters} else "no change"
 
 
-def _limits(one: StepProfile, other: StepProfile, rows: Sequence[Row]) -> tuple[str, ...]:
+def _limits(
+    one: StepProfile, other: StepProfile, rows: Sequence[Row], counters: Sequence[Counter], partial: Sequence[str]
+) -> tuple[str, ...]:
     """What the reader must know of the evidence."""
     found = [f"{WALL} {r.reason}" for r in rows if r.component == WALL and r.reason.endswith(_WITHIN)]
     if one.busy_ns is None and any(r.reason == _HOST for r in rows):
-        found.append(f"{_HOST}, so times are shown and not judged (dlrm-bench gate decides); counts are exact")
+        found.append(f"{_HOST}, so times are shown and not judged (dlrm-bench gate decides); counts are")
     elif min(one.steps, other.steps) == 1:
-        found.append("one step has no spread: times are shown and not judged, counts are exact")
+        found.append("one step has no spread: times are shown and not judged")
     elif any("too few steps" in r.reason for r in rows):
         found.append("record more steps: with these no noise bound holds for all parts together")
+    open_ = [_counted(c.name) for c in counters if c.status == "undecided"]
+    if open_:
+        found.append(f"too few steps to tell whether counts changed or vary from step to step: {', '.join(open_)}")
+    if partial:
+        found.append(f"left out, as not all ranks counted them: {', '.join(map(_counted, partial))}")
     if not one.annotated or not other.annotated:
         found.append("no annotated steps: the whole trace counts as one; call profiler.step() after each step")
     return tuple(found)
+
+
+def _counted(name: str) -> str:
+    return name.replace("_", " ")

@@ -27,7 +27,9 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Counter(msgspec.Struct, frozen=True, kw_only=True):
-    """One count per step. status: equal, more, fewer, overlapping (steps differ among themselves)."""
+    """One count per step. status: equal, more, fewer, overlapping (steps differ among themselves), undecided (no step
+    of one side counts what one of the other does, and the steps are too few to tell whether that is chance).
+    """
 
     name: str
     baseline: tuple[int, ...]
@@ -55,7 +57,9 @@ class Side(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Comparison(msgspec.Struct, frozen=True, kw_only=True):
-    """`status` is the worst of the rows. `reasons` say why sides are not comparable, or what could not be decided."""
+    """`status` is the worst of rows and counters. `reasons` say why sides are not comparable, what could not be
+    decided, or what was left out.
+    """
 
     status: str
     reasons: tuple[str, ...]
