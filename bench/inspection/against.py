@@ -16,6 +16,7 @@ import numpy as np
 
 from bench.inspection.against_result import Comparison, Counter, KernelChange, Row, Side
 from bench.inspection.ranksum import least_p, shift
+from bench.inspection.same_rank import same_rank
 from profiles.trace.columns import Int64, Trace
 from profiles.trace.merging import merged, partial_counters
 from profiles.trace.stepwise import Part, StepProfile
@@ -93,11 +94,17 @@ def _obstacles(baseline: Sequence[Profiled], candidate: Sequence[Profiled]) -> l
     sizes = [{p.world_size for p in side if p.world_size is not None} for side in (baseline, candidate)]
     if all(sizes) and sizes[0] != sizes[1]:
         found.append(f"different world size: {_listed(sizes[0])} and {_listed(sizes[1])}")
+    # Windows of one rank would be averaged step by step as if they had run side by side.
+    found += dict.fromkeys(told for side in (baseline, candidate) if (told := same_rank(_ranks(side))))
     if len(baseline) != len(candidate):
         found.append(f"different number of traces: {len(baseline)} and {len(candidate)}")
     if len({p.profile.busy_ns is None for p in (*baseline, *candidate)}) > 1:
         found.append("one side has GPU work and the other has none")
     return found
+
+
+def _ranks(side: Sequence[Profiled]) -> list[tuple[int | None, str]]:
+    return [(p.rank, p.file) for p in side]
 
 
 def _listed(values: set[str] | set[int]) -> str:

@@ -8,6 +8,7 @@ from bench.inspection import model_result as out
 from bench.inspection.converting import us
 from bench.inspection.modelling import Analysis
 from bench.inspection.result import Device, Inspection, InspectionSet
+from bench.inspection.same_rank import same_rank
 from profiles.trace.collectives import Aligned, RankComm, align
 
 STANDS_OUT_FRAC = 0.05
@@ -20,9 +21,14 @@ def ordered(found: Sequence[Analysis]) -> list[Analysis]:
 
 
 def rank_set(found: Sequence[Analysis]) -> InspectionSet:
-    """Several traces, compared where they are ranks with GPU work."""
+    """Several traces, compared where they are ranks with GPU work, each another."""
     sorted_ = ordered(found)
-    return InspectionSet(traces=tuple(a.inspection for a in sorted_), comparison=_compared(sorted_))
+    told = same_rank((a.inspection.rank, a.inspection.file) for a in sorted_)
+    return InspectionSet(
+        traces=tuple(a.inspection for a in sorted_),
+        comparison=None if told else _compared(sorted_),
+        not_compared=told,
+    )
 
 
 def _compared(found: Sequence[Analysis]) -> out.Ranks | None:

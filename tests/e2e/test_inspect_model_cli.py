@@ -125,6 +125,26 @@ def test_ranks_side_by_side(cli: Cli, tmp_path: Path) -> None:
     assert [r["waiting_us"] for r in found["ranks"]] == [12.0, 12.0, 0.0]
 
 
+def test_windows_of_one_rank_are_not_compared_as_ranks(cli: Cli, tmp_path: Path) -> None:
+    """A schedule with repeat=2 and tensorboard_trace_handler: two files of each worker in one folder."""
+    for rank in range(2):
+        for cycle in range(2):
+            name = f"worker{rank}.{1694128201545 + 60_000 * cycle + rank}.pt.trace.json.gz"
+            written(tmp_path / name, job(), distributedInfo={"rank": rank, "world_size": 2})
+    done = cli("inspect", str(tmp_path))
+    line = done.stdout.splitlines()[0]
+    assert done.returncode == 0
+    assert line.startswith("ranks are not compared: 2 traces are of rank 0 (")
+    assert all(f"worker0.{time}.pt.trace.json.gz" in line for time in (1694128201545, 1694128261545))
+    assert "waiting for other ranks" not in done.stdout
+    found = json.loads(cli("inspect", str(tmp_path), "--json").stdout)
+    assert (len(found["traces"]), found["comparison"]) == (4, None)
+    assert cli("inspect", str(tmp_path), "--html", "windows.html").returncode == 0
+    assert "Ranks beside each other: 2 traces are of rank 0" in (cli.folder / "windows.html").read_text()
+    against = cli("inspect", str(tmp_path), "--against", str(tmp_path))
+    assert (against.returncode, against.stdout.partition("(")[0]) == (4, "not comparable: 2 traces are of rank 0 ")
+
+
 def test_a_comparison_and_its_exit_code(cli: Cli, one: str, tmp_path: Path) -> None:
     slow = written(tmp_path / "slow.json.gz", job(gather_ns=3_300))
     done = cli("inspect", slow, "--against", one)

@@ -287,6 +287,16 @@ def test_ranks_are_means_and_must_be_equally_many():
     assert compare(ranks, slow[:1]).status == "not comparable"
 
 
+def test_windows_of_one_rank_are_not_averaged_as_ranks():
+    sides = [[steps_of({TABLES: BASE}, rank=0, file=f"{side}{n}.json") for n in range(2)] for side in ("old", "new")]
+    found = compare(*sides)
+    assert (found.status, found.exit) == ("not comparable", Exit.NOT_COMPARABLE)
+    assert [r.partition(":")[0] for r in found.reasons] == [
+        "2 traces are of rank 0 (old0.json, old1.json)",
+        "2 traces are of rank 0 (new0.json, new1.json)",
+    ]
+
+
 # Real traces
 
 

@@ -5,6 +5,7 @@ import pytest
 
 from bench.inspection.modelling import Lens, analyse
 from bench.inspection.ranking import ordered, rank_set
+from bench.inspection.same_rank import same_rank
 from profiles.trace.collectives import align, launch_order
 from profiles.trace.components import components
 from profiles.trace.gpu import gpu_work
@@ -83,6 +84,40 @@ def test_the_straggler_is_named():
     even = [analyse(rank([300, 300], n), "all", lens) for n in range(2)]
     assert rank_set(even).comparison.straggler is None
     assert rank_set(even[:1]).comparison is None
+
+
+def test_two_windows_of_one_rank_are_no_ranks():
+    lens = Lens(rules=load_rules())
+    found = rank_set([analyse(rank([300, 300], n), "all", lens) for n in (0, 1, 0)])
+    assert (len(found.traces), found.comparison) == (3, None)
+    assert found.not_compared.startswith("2 traces are of rank 0 (hand-made.json, hand-made.json)")
+    assert rank_set([analyse(rank([300, 300], n), "all", lens) for n in (0, 1)]).not_compared == ""
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        ([(0, "a.json"), (1, "a.json")], ""),
+        ([(0, "a.json"), (1, "b.json"), (1, "c.json")], "2 traces are of rank 1 (b.json, c.json): name one"),
+        (
+            [(n, f"{n}.{cycle}.json") for n in (0, 1) for cycle in "ab"],
+            "2 traces are of rank 0 (0.a.json, 0.b.json) and of 1 more",
+        ),
+        # Ranks that are not told: the profiler names the files of one process alike, but for the time.
+        (
+            [(None, "d/w0.1694128201545.pt.trace.json.gz"), (None, "d/w0.1694128301545.pt.trace.json")],
+            "2 traces are of one process, by their names (",
+        ),
+        ([(None, "d/t.json"), (None, "d/t.json.gz")], "2 traces are of one process, by their names ("),
+        ([(None, "d/w0.1694128201545.pt.trace.json"), (None, "d/w1.1694128201545.pt.trace.json")], ""),
+        ([(None, "a/t.json"), (None, "b/t.json")], ""),
+        ([(None, "t.1694128201.json"), (None, "t.1694128202.json")], ""),
+    ],
+)
+def test_files_of_one_rank_are_known_by_rank_or_name(found, said):
+    told = same_rank(found)
+    assert told.startswith(said)
+    assert bool(told) == bool(said)
 
 
 STEPS = [
