@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from bench.inspection.model_tables import model_tables
 from bench.inspection.modelling import Lens, analyse
 from bench.inspection.ranking import ordered, rank_set
 from bench.inspection.same_rank import same_rank
@@ -43,6 +44,18 @@ def test_a_thinned_curve_keeps_its_peak():
     (found,) = memory_times(trace_of(events).memory)
     assert len(found.time_ns) <= MOST_POINTS
     assert max(found.held_bytes) == 99 == found.peak_bytes
+
+
+def test_memory_is_of_the_whole_trace_whatever_the_window_and_says_so():
+    step = [mark("ProfilerStep#1", 1_000, 1_000), event("aten::mm", 1_100, 100)]
+    trace = trace_of([event("aten::empty", 0, 20), held(10, 900, 900), *step, held(1_150, 100, 1_000)])
+
+    def seen(policy):
+        found = analyse(trace, policy, Lens(rules=load_rules())).inspection
+        return [t.title for t in model_tables(found) if "MiB" in t.title], found.memory[0].allocated_bytes
+
+    assert seen("all") == (["memory, in MiB"], 1_000)
+    assert seen("steps") == (["memory of the whole trace, in MiB"], 1_000)
 
 
 def rank(durs, number, extra=0):
