@@ -41,6 +41,8 @@ def write_inspection(path: Path, found: InspectionSet, traces: Sequence[Trace], 
     """Write the page of traces, given in the order of `found`."""
     parts = [inspected(one, trace, rules) for one, trace in zip(found.traces, traces, strict=True)]
     reasons = {"against": "The comparison (--against): see the terminal or --json."} if found.against else {}
+    if found.not_compared:
+        reasons["not_compared"] = f"Ranks beside each other: {found.not_compared}."
     save_page(path, page_model(parts, found.comparison, reasons=reasons, provenance=provenance()))
     stderr().print(f"page: {path}", markup=False, soft_wrap=True)
 

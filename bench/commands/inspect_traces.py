@@ -19,12 +19,14 @@ from bench.inspection.modelling import Analysis, Lens, analyse
 from bench.inspection.ranking import ordered, rank_set
 from bench.inspection.result import Inspection, InspectionSet
 from bench.inspection.tables import Row, Table, flat, tables
+from bench.terminal import printable
 from profiles.trace.columns import Trace
-from profiles.trace.reader import read_trace
+from profiles.trace.errors import NoTraceError
+from profiles.trace.reader import HINT, read_trace
 from profiles.trace.windows import POLICIES, Policy
 
 SHOW_PROGRESS_BYTES = 20_000_000
-_PATTERNS = ("*.pt.trace.json*", "*.json", "*.json.gz")
+_ENDINGS = (".json", ".json.gz")
 
 
 class InspectOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,10 +56,10 @@ def run_inspect(options: InspectOptions) -> Exit:
     policy: Policy = next(p for p in POLICIES if p == options.window)
     lens = make_lens(options.components, options.machine)
     kept: dict[str, Trace] | None = {} if options.html is not None else None
-    analysed = ordered([_analyse(path, policy, lens, kept) for path in trace_files(options.traces)])
+    analysed = _analyse_all(options.traces, policy, lens, kept)
     found = rank_set(analysed)
     if options.against:
-        baseline = ordered([_analyse(path, policy, lens) for path in trace_files(options.against)])
+        baseline = _analyse_all(options.against, policy, lens)
         comparison = compare([a.steps for a in baseline], [a.steps for a in analysed])
         found = msgspec.structs.replace(found, against=comparison)
     if options.csv is not None:
@@ -83,6 +85,8 @@ def _print_set(found: InspectionSet) -> None:
         print(comparison_line(found.against))
         _print_tables(comparison_tables(found.against))
         return
+    if found.not_compared:
+        print(f"ranks are not compared: {found.not_compared}")
     if found.comparison is not None:
         _print_tables([rank_table(found.comparison)])
     for one in found.traces:
@@ -95,7 +99,7 @@ def _print_tables(shown: Sequence[Table]) -> None:
 
 
 def trace_files(given: Sequence[Path]) -> list[Path]:
-    """Files as they are; of a folder, its traces by name. UsageError where a folder holds none."""
+    """Files as they are; of a folder, all that could be traces, by name. UsageError where a folder holds none."""
     paths: list[Path] = []
     for path in given:
         paths += _in_folder(path) if path.is_dir() else [path]
@@ -103,16 +107,40 @@ def trace_files(given: Sequence[Path]) -> list[Path]:
 
 
 def _in_folder(folder: Path) -> list[Path]:
-    for pattern in _PATTERNS:
-        found = sorted(p for p in folder.glob(pattern) if p.name.endswith((".json", ".json.gz")) and p.is_file())
-        if found:
-            return found
-    raise UsageError(f"{folder} holds no trace (.json or .json.gz); name the files, or capture one with torch.profiler")
+    """All endings together: ranks may be packed or not, beside each other."""
+    found = sorted(p for p in folder.glob("*") if p.name.endswith(_ENDINGS) and p.is_file())
+    if not found:
+        raise UsageError(
+            f"{folder} holds no trace (.json or .json.gz); name the files, or capture one with torch.profiler"
+        )
+    return found
 
 
-def _analyse(path: Path, policy: Policy, lens: Lens, kept: dict[str, Trace] | None = None) -> Analysis:
+def _analyse_all(
+    given: Sequence[Path], policy: Policy, lens: Lens, kept: dict[str, Trace] | None = None
+) -> list[Analysis]:
+    """All traces in order of rank. What in a folder is a file of another kind is named and left out."""
+    found: list[Analysis] = []
+    others: list[NoTraceError] = []
+    for path in trace_files(given):
+        try:
+            found.append(_analyse(path, policy, lens, kept, in_folder=path not in given))
+        except NoTraceError as error:
+            if path in given:
+                raise
+            others.append(error)
+    if not found:
+        raise others[0]
+    for error in others:
+        stderr().print(printable(f"left out: {error}"), markup=False, soft_wrap=True)
+    return ordered(found)
+
+
+def _analyse(path: Path, policy: Policy, lens: Lens, kept: dict[str, Trace] | None, *, in_folder: bool) -> Analysis:
     """One trace; it is put into `kept`, by its inspection's name, where that is given: a page needs its events."""
     trace = _read(path)
+    if in_folder and trace.quality.kinds and all(kind.startswith("None/") for kind in trace.quality.kinds):
+        raise NoTraceError(path, f"holds a list of objects that are no events{HINT}")
     if kept is not None:
         kept[str(trace.path)] = trace
     return analyse(trace, policy, lens)

@@ -10,6 +10,7 @@ from bench.errors import Exit
 class Row(msgspec.Struct, frozen=True, kw_only=True):
     """One part. Times are medians per step; the change and its interval are fractions, 0.05 is 5 % longer.
 
+    `all` is the sum of the parts, `step (wall)` the step on the host, `idle` what of it the step's GPU work leaves.
     status: regression, improvement, no change, undecided, new, gone, not judged, not comparable.
     """
 
@@ -26,7 +27,9 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Counter(msgspec.Struct, frozen=True, kw_only=True):
-    """One count per step. status: equal, more, fewer, overlapping (steps differ among themselves)."""
+    """One count per step. status: equal, more, fewer, overlapping (steps differ among themselves), undecided (no step
+    of one side counts what one of the other does, and the steps are too few to tell whether that is chance).
+    """
 
     name: str
     baseline: tuple[int, ...]
@@ -50,11 +53,13 @@ class Side(msgspec.Struct, frozen=True, kw_only=True):
     world_size: int | None
     steps: tuple[int, ...]
     step_us: float
-    """Median wall time of a step on the host. Not judged on a trace with a GPU."""
+    """Median wall time of a step on the host; the row `step (wall)` judges it."""
 
 
 class Comparison(msgspec.Struct, frozen=True, kw_only=True):
-    """`status` is the worst of the rows. `reasons` say why sides are not comparable, or what could not be decided."""
+    """`status` is the worst of rows and counters. `reasons` say why sides are not comparable, what could not be
+    decided, or what was left out.
+    """
 
     status: str
     reasons: tuple[str, ...]

@@ -64,7 +64,7 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Rank(msgspec.Struct, frozen=True, kw_only=True):
-    """One rank among the others. Waiting and transfer are of the collectives that could be aligned."""
+    """One rank among the others. Waiting and transfer are of its collectives that were aligned, None without one."""
 
     rank: int | None
     file: str
@@ -82,7 +82,8 @@ class Rank(msgspec.Struct, frozen=True, kw_only=True):
 class Ranks(msgspec.Struct, frozen=True, kw_only=True):
     """The ranks of one job. `straggler` waits least while the others wait for it; None where nobody stands out.
 
-    `left_out` are kinds of collectives that the ranks did not launch equally often, with their counts.
+    Only collectives of all ranks name it. `left_out` are kinds of collectives that the ranks of their group did not
+    launch equally often, or whose group only one rank has, with their counts.
     """
 
     ranks: tuple[Rank, ...]

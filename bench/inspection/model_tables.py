@@ -22,7 +22,7 @@ def model_tables(found: Inspection) -> list[Table]:
     if any(o.n_known for o in found.operators):
         shown.append(_operators(found.operators, found.machine is not None))
     if found.memory:
-        shown.append(_memory(found.memory))
+        shown.append(_memory(found.memory, "" if found.window.policy == "all" else " of the whole trace"))
     return shown
 
 
@@ -93,7 +93,8 @@ def _operators(found: Sequence[Operator], with_roof: bool) -> Table:
     return _explained(Table("operators by recorded shapes", (*columns, "of roof") if with_roof else columns, rows))
 
 
-def _memory(found: Sequence[Memory]) -> Table:
+def _memory(found: Sequence[Memory], part: str) -> Table:
+    """`part` says what a window does not tell: what is held at its begin was asked for before it."""
     rows = [
         [
             m.device + (" (change only)" if m.from_zero else ""),
@@ -105,7 +106,7 @@ def _memory(found: Sequence[Memory]) -> Table:
         ]
         for m in found
     ]
-    return Table("memory, in MiB", ("", "requests", "requested", "peak held", "at, ms", "peak reserved"), rows)
+    return Table(f"memory{part}, in MiB", ("", "requests", "requested", "peak held", "at, ms", "peak reserved"), rows)
 
 
 def _mib(count: int) -> str:

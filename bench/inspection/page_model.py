@@ -96,7 +96,7 @@ def _window(found: Inspection) -> str:
         return "the whole trace"
     steps = "1 step" if seen.steps == 1 else f"{seen.steps} steps"
     first_and_last = " without the first and last" if seen.policy == "steps-without-first-and-last" else ""
-    return f"figures of {steps}{first_and_last}, timeline of the whole trace"
+    return f"figures of {steps}{first_and_last}, timeline and memory of the whole trace"
 
 
 def _verdict(found: Inspection, ranks: model_result.Ranks | None) -> page.Verdict:

@@ -8,6 +8,7 @@ from bench.inspection import model_result as out
 from bench.inspection.converting import us
 from bench.inspection.modelling import Analysis
 from bench.inspection.result import Device, Inspection, InspectionSet
+from bench.inspection.same_rank import same_rank
 from profiles.trace.collectives import Aligned, RankComm, align
 
 STANDS_OUT_FRAC = 0.05
@@ -20,9 +21,14 @@ def ordered(found: Sequence[Analysis]) -> list[Analysis]:
 
 
 def rank_set(found: Sequence[Analysis]) -> InspectionSet:
-    """Several traces, compared where they are ranks with GPU work."""
+    """Several traces, compared where they are ranks with GPU work, each another."""
     sorted_ = ordered(found)
-    return InspectionSet(traces=tuple(a.inspection for a in sorted_), comparison=_compared(sorted_))
+    told = same_rank((a.inspection.rank, a.inspection.file) for a in sorted_)
+    return InspectionSet(
+        traces=tuple(a.inspection for a in sorted_),
+        comparison=None if told else _compared(sorted_),
+        not_compared=told,
+    )
 
 
 def _compared(found: Sequence[Analysis]) -> out.Ranks | None:
@@ -31,16 +37,16 @@ def _compared(found: Sequence[Analysis]) -> out.Ranks | None:
         return None
     aligned = align([a.collectives for a in found])
     ranks = tuple(
-        _rank(a.inspection, d, comm if aligned.collectives else None)
+        _rank(a.inspection, d, comm if comm.collectives else None)
         for a, d, comm in zip(found, devices, aligned.ranks, strict=True)
     )
-    straggler = _straggler(ranks) if aligned.collectives else None
+    last = _straggler(ranks, aligned)
     return out.Ranks(
         ranks=ranks,
         collectives=aligned.collectives,
         left_out=aligned.left_out,
-        straggler=None if straggler is None else straggler.rank,
-        summary=_summary(ranks, straggler, aligned),
+        straggler=None if last is None else ranks[last].rank,
+        summary=_summary(ranks, last, aligned),
     )
 
 
@@ -64,29 +70,42 @@ def _rank(found: Inspection, device: Device | None, comm: RankComm | None) -> ou
     )
 
 
-def _straggler(ranks: Sequence[out.Rank]) -> out.Rank | None:
-    """The rank that waits least, where the others wait clearly more."""
-    least = min(ranks, key=lambda r: r.waiting_us or 0.0)
-    return least if _others_us(ranks, least) - (least.waiting_us or 0.0) >= STANDS_OUT_FRAC * least.span_us else None
+def _straggler(ranks: Sequence[out.Rank], aligned: Aligned) -> int | None:
+    """Which rank waits least, where the others wait clearly more. Only collectives of all ranks tell."""
+    if not aligned.common:
+        return None
+    waiting = [comm.common_waiting_ns for comm in aligned.ranks]
+    least = waiting.index(min(waiting))
+    more_us = (_others_ns(aligned, least) - waiting[least]) / 1000
+    return least if more_us >= STANDS_OUT_FRAC * ranks[least].span_us else None
 
 
-def _others_us(ranks: Sequence[out.Rank], one: out.Rank) -> float:
-    others = [r.waiting_us or 0.0 for r in ranks if r is not one]
+def _others_ns(aligned: Aligned, one: int) -> float:
+    others = [comm.common_waiting_ns for at, comm in enumerate(aligned.ranks) if at != one]
     return sum(others) / len(others)
 
 
-def _summary(ranks: Sequence[out.Rank], straggler: out.Rank | None, aligned: Aligned) -> str:
+_UNNAMED = "The traces name no process groups: collectives of different groups may have been taken for one."
+
+
+def _summary(ranks: Sequence[out.Rank], straggler: int | None, aligned: Aligned) -> str:
     if not aligned.collectives:
         return "No collective could be aligned over the ranks."
-    waiting = sum(r.waiting_us or 0.0 for r in ranks)
-    whole = waiting + sum(r.transfer_us or 0.0 for r in ranks)
+    waiting = sum(comm.waiting_ns for comm in aligned.ranks)
+    whole = waiting + sum(comm.transfer_ns for comm in aligned.ranks)
     share = f"{waiting / whole:.0%}" if whole else "0%"
-    text = f"{share} of the time in {aligned.collectives:,} collectives is waiting for other ranks"
+    some = aligned.collectives - aligned.common
+    of_some = f" ({some:,} of them of groups of some ranks)" if some else ""
+    text = f"{share} of the time in {aligned.collectives:,} collectives{of_some} is waiting for other ranks"
+    unnamed = f" {_UNNAMED}" if aligned.unnamed else ""
     if straggler is None:
-        return f"{text}; no rank stands out."
-    others_ms, own_ms = _others_us(ranks, straggler) / 1000, (straggler.waiting_us or 0.0) / 1000
-    name = f"rank {straggler.rank}" if straggler.rank is not None else straggler.file
+        none = "no rank stands out" if aligned.common else "none is of all ranks, so no rank is named"
+        return f"{text}; {none}.{unnamed}"
+    last, comm = ranks[straggler], aligned.ranks[straggler]
+    others_ms, own_ms = _others_ns(aligned, straggler) / 1e6, comm.common_waiting_ns / 1e6
+    name = f"rank {last.rank}" if last.rank is not None else last.file
+    where = " in those of all ranks" if some else ""
     return (
-        f"{text}; {name} comes last in {straggler.last_count} of them: it waits {own_ms:.3f} ms, the others "
-        f"{others_ms:.3f} ms in the mean."
+        f"{text}; {name} comes last in {comm.last_count} of them: it waits {own_ms:.3f} ms{where}, the others "
+        f"{others_ms:.3f} ms in the mean.{unnamed}"
     )

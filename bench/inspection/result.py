@@ -203,8 +203,12 @@ class Inspection(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class InspectionSet(msgspec.Struct, frozen=True, kw_only=True):
-    """Several traces: the ranks of one job, in order of rank. `comparison` says how they wait for each other."""
+    """Several traces: the ranks of one job, in order of rank. `comparison` says how they wait for each other.
+
+    `not_compared` says why they are no ranks of one job, where files of one rank were given.
+    """
 
     traces: tuple[Inspection, ...]
     comparison: Ranks | None = None
+    not_compared: str = ""
     against: Comparison | None = None

@@ -1,4 +1,4 @@
-"""The one error of reading traces."""
+"""The errors of reading traces."""
 
 from __future__ import annotations
 
@@ -13,3 +13,7 @@ class TraceError(ValueError):
         super().__init__(f"{path}: {what}")
         self.path = Path(path)
         self.what = what
+
+
+class NoTraceError(TraceError):
+    """A file of another kind: whole, as far as one can see, and without events."""

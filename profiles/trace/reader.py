@@ -21,7 +21,7 @@ from profiles.trace import stream
 from profiles.trace.builder import SKIPPED, Builder
 from profiles.trace.columns import Category, Quality, Trace
 from profiles.trace.decode import ANY, DAMAGE, KEYS, events_of
-from profiles.trace.errors import TraceError
+from profiles.trace.errors import NoTraceError, TraceError
 from profiles.trace.repair import lenient, mend
 from profiles.trace.stream import Progress, Source
 
@@ -105,7 +105,9 @@ class _Reader:
                 self._take(len(self._buffer) - len(text) + 1)
                 return {}
             if text and text[:1] != b"{":
-                raise TraceError(self._source.path, f"is no JSON: it begins with {bytes(text[:12])!r} at byte 0{HINT}")
+                raise NoTraceError(
+                    self._source.path, f"is no JSON: it begins with {bytes(text[:12])!r} at byte 0{HINT}"
+                )
             for found in _EVENTS_KEY.finditer(self._buffer):
                 head = _keys(self._buffer[: found.start()] + b'"traceEvents":[]}')
                 if head is not None:
@@ -120,7 +122,7 @@ class _Reader:
         first = self._buffer.lstrip()[:1]
         if first and first in b'"0123456789-[tfn':
             at = self._taken_bytes + len(self._buffer) - len(self._buffer.lstrip())
-            raise TraceError(self._source.path, f"holds a list whose first element, at byte {at}, is no event{HINT}")
+            raise NoTraceError(self._source.path, f"holds a list whose first element, at byte {at}, is no event{HINT}")
 
     def _damaged_head(self) -> dict[str, Any]:
         found = _EVENTS_KEY.search(self._buffer)
@@ -133,7 +135,8 @@ class _Reader:
             raise TraceError(path, f"{self._source.damage}, before any event; the file cannot be used, capture again")
         if not self._buffer.strip():
             raise TraceError(path, f"is empty; was the profiler stopped before it had written?{HINT}")
-        raise TraceError(path, f'holds no list "traceEvents" in its first {size} bytes{HINT}')
+        kind = NoTraceError if _whole(self._buffer) else TraceError
+        raise kind(path, f'holds no list "traceEvents" in its first {size} bytes{HINT}')
 
     def _block(self) -> None:
         """Take the events of the buffer up to its last boundary."""
@@ -242,6 +245,15 @@ class _Reader:
 
 
 HINT = "; a trace of torch.profiler (export_chrome_trace, .json or .json.gz) is needed"
+
+
+def _whole(text: bytes) -> bool:
+    """Whether the text is a JSON document: one that breaks off may have had events further on."""
+    try:
+        ANY.decode(text)
+    except DAMAGE:
+        return False
+    return True
 
 
 def _keys(text: bytes) -> dict[str, Any] | None:

@@ -119,7 +119,7 @@ def _kernels(work: GpuWork, step: Int64, steps: int) -> dict[str, Int64]:
 
 
 def _counters(found: Components, within: Nesting, of_work: Int64, of_host: Int64, steps: int) -> dict[str, Int64]:
-    """Whole numbers that a program repeats exactly: launches, GPU events, copies and their bytes, syncs, ops."""
+    """Whole numbers: launches, GPU events, copies and their bytes, syncs, ops. Sizes follow the data of the step."""
     trace, work = found.stacks.trace, found.work
     calls = trace.rows(*LAUNCH_CATEGORIES)
     is_sync = np.array([any(word in name for word in _SYNCS) for name in trace.names], bool)

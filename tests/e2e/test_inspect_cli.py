@@ -59,6 +59,30 @@ def test_one_json_document(cli: Cli, folder: Path) -> None:
     assert [t["devices"]["0"]["busy_us"] for t in both["traces"]] == [1.0, 1.001]
 
 
+def test_what_is_no_trace_in_a_folder_is_named_and_left_out(cli: Cli, folder: Path) -> None:
+    others = {"a.json": "see b.json", "b.json": json.dumps({"cases": []}), "c.json": json.dumps([{"name": "case"}])}
+    for name, text in others.items():
+        (folder / name).write_text(text)
+    done = cli("inspect", str(folder), "--json")
+    assert done.returncode == 0
+    assert [t["rank"] for t in json.loads(done.stdout)["traces"]] == [0, 1]
+    told = done.stderr.splitlines()
+    assert [line.partition(".json: ")[0] for line in told] == [f"left out: {folder / name}" for name in "abc"]
+    assert cli("inspect", str(folder / "b.json")).returncode == 2
+    # A damaged trace is a rank that is missing, not a file of another kind.
+    (folder / "rank2.json").write_text('{"schemaVersion": 1, "devi')
+    done = cli("inspect", str(folder))
+    assert (done.returncode, "rank2.json" in done.stderr) == (2, True)
+
+
+def test_packed_and_unpacked_ranks_beside_each_other(cli: Cli, tmp_path: Path) -> None:
+    for rank, name in enumerate(("rank0.json", "rank1.json.gz")):
+        text = json.dumps({"distributedInfo": {"rank": rank}, "traceEvents": step(rank)}).encode()
+        (tmp_path / name).write_bytes(gzip.compress(text) if name.endswith(".gz") else text)
+    found = json.loads(cli("inspect", str(tmp_path), "--json").stdout)
+    assert [t["rank"] for t in found["traces"]] == [0, 1]
+
+
 def test_csv_into_a_folder_or_a_file(cli: Cli, folder: Path) -> None:
     done = cli("inspect", str(folder), "--csv", "out")
     assert (done.returncode, done.stdout) == (0, "")

@@ -25,13 +25,15 @@ def shaped(name: str, start: int, dur: int, dims: list[list[int]]) -> dict[str, 
     return found
 
 
-def job(*, gather_ns: int = 3_000, allreduce_ns: int = 1_000, extra: int = 0) -> list[dict[str, Any]]:
-    """Six steps: lookups, a layer and a collective; the device works nearly all the time."""
+def job(
+    *, gather_ns: int = 3_000, allreduce_ns: int = 1_000, extra: int = 0, step_ns: int = 10_000
+) -> list[dict[str, Any]]:
+    """Six steps: lookups, a layer and a collective; the device works nearly all the time, unless steps are longer."""
     events: list[dict[str, Any]] = []
     for n in range(STEPS):
-        at, number = 10_000 * n, 10 * n
+        at, number = step_ns * n, 10 * n
         events += [
-            mark(f"ProfilerStep#{n}", at, 9_999),
+            mark(f"ProfilerStep#{n}", at, step_ns - 1),
             mark("embedding", at, 200),
             event("aten::embedding_bag", at + 10, 100),
             call(at + 20, 10, number + 1),
@@ -123,6 +125,26 @@ def test_ranks_side_by_side(cli: Cli, tmp_path: Path) -> None:
     assert [r["waiting_us"] for r in found["ranks"]] == [12.0, 12.0, 0.0]
 
 
+def test_windows_of_one_rank_are_not_compared_as_ranks(cli: Cli, tmp_path: Path) -> None:
+    """A schedule with repeat=2 and tensorboard_trace_handler: two files of each worker in one folder."""
+    for rank in range(2):
+        for cycle in range(2):
+            name = f"worker{rank}.{1694128201545 + 60_000 * cycle + rank}.pt.trace.json.gz"
+            written(tmp_path / name, job(), distributedInfo={"rank": rank, "world_size": 2})
+    done = cli("inspect", str(tmp_path))
+    line = done.stdout.splitlines()[0]
+    assert done.returncode == 0
+    assert line.startswith("ranks are not compared: 2 traces are of rank 0 (")
+    assert all(f"worker0.{time}.pt.trace.json.gz" in line for time in (1694128201545, 1694128261545))
+    assert "waiting for other ranks" not in done.stdout
+    found = json.loads(cli("inspect", str(tmp_path), "--json").stdout)
+    assert (len(found["traces"]), found["comparison"]) == (4, None)
+    assert cli("inspect", str(tmp_path), "--html", "windows.html").returncode == 0
+    assert "Ranks beside each other: 2 traces are of rank 0" in (cli.folder / "windows.html").read_text()
+    against = cli("inspect", str(tmp_path), "--against", str(tmp_path))
+    assert (against.returncode, against.stdout.partition("(")[0]) == (4, "not comparable: 2 traces are of rank 0 ")
+
+
 def test_a_comparison_and_its_exit_code(cli: Cli, one: str, tmp_path: Path) -> None:
     slow = written(tmp_path / "slow.json.gz", job(gather_ns=3_300))
     done = cli("inspect", slow, "--against", one)
@@ -136,6 +158,15 @@ def test_a_comparison_and_its_exit_code(cli: Cli, one: str, tmp_path: Path) -> N
     changed = {(r["component"], r["phase"]): r["change_frac"] for r in found["rows"] if r["status"] == "regression"}
     assert changed["embedding", "forward"] == pytest.approx(0.1, abs=0.001)
     assert ("top_mlp", "forward") not in changed
+
+
+def test_time_of_the_host_between_unchanged_kernels_is_a_regression(cli: Cli, one: str, tmp_path: Path) -> None:
+    slow = written(tmp_path / "slow.json.gz", job(step_ns=15_000))
+    done = cli("inspect", slow, "--against", one)
+    assert done.returncode == 1
+    assert done.stdout.splitlines()[0] == "regression: in step (wall)"
+    (idle,) = [line for line in done.stdout.splitlines() if line.startswith(("│ idle ", "| idle "))]
+    assert "not judged" in idle
 
 
 def test_more_launches_are_a_regression_by_count(cli: Cli, one: str, tmp_path: Path) -> None:

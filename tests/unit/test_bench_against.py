@@ -12,6 +12,7 @@ import pytest
 
 from bench.errors import Exit
 from bench.inspection.against import Profiled, compare
+from bench.inspection.model_tables import comparison_line, comparison_tables
 from bench.inspection.modelling import Lens, analyse
 from bench.inspection.ranksum import least_p, shift
 from profiles.trace.reader import read_trace
@@ -58,12 +59,13 @@ def test_many_values_by_the_normal_law():
 # Rules
 
 
-def steps_of(parts, counters=None, waiting=None, on_gpu=True, **identity):
+def steps_of(parts, counters=None, waiting=None, on_gpu=True, wall=None, **identity):
+    """`wall`: what the steps took on the host; without it the device works all the time."""
     columns = {part: np.array(values, np.int64) for part, values in parts.items()}
     total = np.sum(list(columns.values()), axis=0)
     profile = StepProfile(
         numbers=tuple(range(len(total))),
-        step_ns=total,
+        step_ns=total if wall is None else np.array(wall, np.int64),
         busy_ns=total if on_gpu else None,
         parts=columns,
         waiting_frac=waiting or {},
@@ -126,32 +128,123 @@ def test_waiting_needs_more_and_host_time_of_one_process_is_never_judged():
     assert "gate decides" in found.reasons[0]
 
 
+WALL, IDLE = ("step (wall)", ""), ("idle", "")
+
+
+def waited(*host_ns):
+    """Steps of equal kernels that take this much longer on the host, one after the other."""
+    return [steps_of({TABLES: BASE[: len(host_ns)]}, wall=[v + extra for v, extra in zip(BASE, host_ns, strict=False)])]
+
+
+@pytest.mark.parametrize(
+    ("extra_ns", "expected", "code"),
+    [
+        (0, "no change", Exit.OK),
+        (50, "no change", Exit.OK),
+        (1_500, "undecided", Exit.OK),
+        (5_000, "regression", Exit.REGRESSION),
+    ],
+)
+def test_a_step_that_the_host_makes_longer_while_the_kernels_stay_as_they_were(extra_ns, expected, code):
+    found = compare(waited(*[1_000] * 6), waited(*[1_000 + extra_ns] * 6))
+    assert {status(found, part) for part in (TABLES, ("all", ""))} == {"no change"}
+    assert (status(found, WALL), found.status, found.exit) == (expected, expected, code)
+    rows = {(r.component, r.phase): r for r in found.rows}
+    assert rows[IDLE].status == "not judged"
+    assert (rows[IDLE].baseline_us, rows[IDLE].candidate_us) == (1.0, 1.0 + extra_ns / 1000)
+    assert rows[WALL].low_frac <= rows[WALL].change_frac <= rows[WALL].high_frac
+    said = comparison_line(found)
+    assert ("step (wall)" in said) == (expected != "no change")
+    assert {row[0] for row in comparison_tables(found)[0].rows} >= {"step (wall)", "idle"}
+
+
+def test_a_shorter_step_is_an_improvement_and_few_steps_are_undecided():
+    there = compare(waited(*[6_000] * 6), waited(*[1_000] * 6))
+    assert (status(there, WALL), there.status) == ("improvement", "improvement")
+    few = compare(waited(*[1_000] * 3), waited(*[6_000] * 3))
+    assert (status(few, WALL), few.status, few.exit) == ("undecided", "undecided", Exit.OK)
+    assert "too few steps" in next(r.reason for r in few.rows if (r.component, r.phase) == WALL)
+
+
+def test_a_device_that_works_on_after_its_step_is_not_idle_for_less_than_nothing():
+    queued = [steps_of({TABLES: BASE}, wall=[v // 2 for v in BASE])]
+    found = compare(queued, queued)
+    (idle,) = [r for r in found.rows if r.component == "idle"]
+    assert (idle.baseline_us, idle.candidate_us, idle.change_frac) == (0.0, 0.0, None)
+    assert found.status == "no change"
+
+
+def test_without_a_gpu_the_step_is_shown_and_not_judged():
+    found = compare([steps_of({TABLES: BASE}, on_gpu=False)], [steps_of({TABLES: scaled(9)}, on_gpu=False)])
+    assert (status(found, WALL), found.exit) == ("undecided", Exit.OK)
+    assert "idle" not in {r.component for r in found.rows}
+
+
 def test_scatter_wider_than_what_counts_is_undecided():
     wild = [8_000, 9_000, 10_000, 11_000, 12_000, 13_000]
     found = compare([steps_of({TABLES: wild})], [steps_of({TABLES: wild[::-1]})])
     assert (found.status, found.exit) == ("undecided", Exit.OK)
 
 
-def test_one_step_can_show_counts_only():
-    one = [steps_of({TABLES: [100]}, {"launches": [5]})]
-    found = compare(one, [steps_of({TABLES: [200]}, {"launches": [5]})])
-    assert found.status == "undecided"
+def counted(values, name="ops"):
+    return steps_of({TABLES: (BASE * 2)[: len(values)]}, {name: values})
+
+
+@pytest.mark.parametrize("name", ["allocated_bytes", "copied_bytes", "allocations", "launches"])
+def test_one_step_tells_no_count_from_the_next_step_of_the_same_job(name):
+    """A batch of more lookups than the one before is no regression."""
+    found = compare([counted([5_000], name)], [counted([5_001], name)])
+    assert (found.counters[0].status, found.status, found.exit) == ("undecided", "undecided", Exit.OK)
     assert "one step has no spread" in found.reasons[0]
-    more = compare(one, [steps_of({TABLES: [100]}, {"launches": [6]})])
-    assert (more.status, more.exit) == ("regression", Exit.REGRESSION)
+    assert f"vary from step to step: {name.replace('_', ' ')}" in found.reasons[1]
+    same = compare([counted([5_000], name)], [counted([5_000], name)])
+    assert same.counters[0].status == "equal"
+    assert not any("vary" in reason for reason in same.reasons)
 
 
-def test_counts_are_exact():
-    def counted(values):
-        return steps_of({TABLES: BASE[: len(values)]}, {"ops": values})
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    [
+        ([5, 5], [5, 5, 5], "equal"),
+        ([5, 5], [6, 6], "more"),
+        ([5, 5], [4, 4], "fewer"),
+        ([5, 7], [6, 6], "overlapping"),
+        ([5, 5], [6, 7], "undecided"),
+        ([5], [6, 6, 6], "undecided"),
+        ([7, 8, 9], [4, 5, 6], "undecided"),
+        ([50, 51, 52, 53, 54, 55], [60, 61, 62, 63, 64, 65], "more"),
+        ([50, 51, 52, 53, 54, 55], [40, 41, 42, 43, 44, 45], "fewer"),
+        ([50, 51, 52, 53, 54, 55], [51, 52, 53, 54, 55, 56], "overlapping"),
+    ],
+)
+def test_counts_are_exact_where_they_repeat_and_judged_by_ranks_where_they_vary(one, other, expected):
+    found = compare([counted(one)], [counted(other)])
+    assert found.counters[0].status == expected
+    assert found.exit == (Exit.REGRESSION if expected == "more" else Exit.OK)
 
-    def found(one, other):
-        return compare([counted(one)], [counted(other)]).counters[0].status
 
-    assert found([5, 5], [5, 5, 5]) == "equal"
-    assert found([5, 5], [6, 6]) == "more"
-    assert found([5, 5], [4, 4]) == "fewer"
-    assert found([5, 7], [6, 6]) == "overlapping"
+def test_counts_that_vary_share_their_level():
+    """Four steps a side can show p = 2 / 70: enough for one count at 5 %, not for two."""
+    low, high = [1, 2, 3, 4], [6, 7, 8, 9]
+
+    def found(*names):
+        sides = [[steps_of({TABLES: BASE[:4]}, dict.fromkeys(names, values))] for values in (low, high)]
+        return {c.status for c in compare(*sides).counters}
+
+    assert found("copied_bytes") == {"more"}
+    assert found("copied_bytes", "allocated_bytes") == {"undecided"}
+
+
+def test_a_count_that_some_ranks_lack_is_left_out_and_said():
+    """One rank without memory events: the sum would be that of the other ranks."""
+    full = [steps_of({TABLES: BASE}, {"ops": [5] * 6, "allocated_bytes": [9] * 6}, rank=n) for n in range(2)]
+    some = [full[0], steps_of({TABLES: BASE}, {"ops": [5] * 6}, rank=1)]
+    for sides in ((full, some), (some, full), (some, some)):
+        found = compare(*sides)
+        assert [c.name for c in found.counters] == ["ops"]
+        assert (found.status, found.exit) == ("no change", Exit.OK)
+        assert found.reasons == ("left out, as not all ranks counted them: allocated bytes",)
+    assert [c.name for c in compare(full, full).counters] == ["ops", "allocated_bytes"]
 
 
 def test_parts_of_one_side_and_small_parts_are_not_judged():
@@ -192,6 +285,16 @@ def test_ranks_are_means_and_must_be_equally_many():
     assert found.rows[0].change_frac == pytest.approx(0.05, abs=1e-3)
     assert found.counters[0].baseline == (10,) * 6
     assert compare(ranks, slow[:1]).status == "not comparable"
+
+
+def test_windows_of_one_rank_are_not_averaged_as_ranks():
+    sides = [[steps_of({TABLES: BASE}, rank=0, file=f"{side}{n}.json") for n in range(2)] for side in ("old", "new")]
+    found = compare(*sides)
+    assert (found.status, found.exit) == ("not comparable", Exit.NOT_COMPARABLE)
+    assert [r.partition(":")[0] for r in found.reasons] == [
+        "2 traces are of rank 0 (old0.json, old1.json)",
+        "2 traces are of rank 0 (new0.json, new1.json)",
+    ]
 
 
 # Real traces

@@ -239,6 +239,8 @@ def test_files_of_a_folder(tmp_path: Path):
         (tmp_path / name).touch()
     names = [p.name for p in trace_files([tmp_path, tmp_path / "notes.json", tmp_path])]
     assert names == ["a.pt.trace.json", "b.pt.trace.json.gz", "notes.json"]
+    # One pattern hides no file of another.
+    assert [p.name for p in trace_files([tmp_path])] == names
     (tmp_path / "empty").mkdir()
     with pytest.raises(UsageError, match="holds no trace"):
         trace_files([tmp_path / "empty"])

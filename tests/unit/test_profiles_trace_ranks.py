@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
+from bench.inspection.model_tables import model_tables
 from bench.inspection.modelling import Lens, analyse
 from bench.inspection.ranking import ordered, rank_set
+from bench.inspection.same_rank import same_rank
 from profiles.trace.collectives import align, launch_order
 from profiles.trace.components import components
 from profiles.trace.gpu import gpu_work
@@ -44,6 +46,18 @@ def test_a_thinned_curve_keeps_its_peak():
     assert max(found.held_bytes) == 99 == found.peak_bytes
 
 
+def test_memory_is_of_the_whole_trace_whatever_the_window_and_says_so():
+    step = [mark("ProfilerStep#1", 1_000, 1_000), event("aten::mm", 1_100, 100)]
+    trace = trace_of([event("aten::empty", 0, 20), held(10, 900, 900), *step, held(1_150, 100, 1_000)])
+
+    def seen(policy):
+        found = analyse(trace, policy, Lens(rules=load_rules())).inspection
+        return [t.title for t in model_tables(found) if "MiB" in t.title], found.memory[0].allocated_bytes
+
+    assert seen("all") == (["memory, in MiB"], 1_000)
+    assert seen("steps") == (["memory of the whole trace, in MiB"], 1_000)
+
+
 def rank(durs, number, extra=0):
     events = [call(10 * n, 1, n + 1) for n in range(len(durs) + extra)]
     events += [work("k", 0, 1000)]
@@ -72,6 +86,77 @@ def test_collectives_that_ranks_did_not_launch_equally_often_are_left_out_and_sa
     assert found.left_out == {"ncclKernel_AllReduce": (2, 1)}
 
 
+def grouped(number, *collectives, unnamed=False):
+    """A rank whose collectives are (group, kernel, duration); the n-th ends at n us on all ranks."""
+    events = []
+    for n, (group, kernel, dur) in enumerate(collectives, start=1):
+        said = {"Collective name": "allreduce"} | ({} if unnamed else {"Process Group Name": group})
+        name, at = f"ncclDevKernel_{kernel}(x)", 1_000 * n - dur
+        events += [call(10 * n, 1, n), work(name, at, dur, correlation=n, stream=9, **said)]
+    return trace_of(events, distributedInfo={"rank": number, "world_size": 4})
+
+
+PAIRS = [
+    [("0", "AllReduce", 400), ("1", "AllGather", 300)],
+    [("0", "AllReduce", 300), ("1", "AllGather", 100)],
+    [("0", "AllReduce", 500), ("2", "AllGather", 200)],
+    [("0", "AllReduce", 400), ("2", "AllGather", 600)],
+]
+"""Four ranks: a group of all, and two groups of two, each rank in one of them."""
+
+
+def test_collectives_of_a_group_are_aligned_over_the_ranks_that_have_it():
+    found = align([launch_order(gpu_work(grouped(n, *held))) for n, held in enumerate(PAIRS)])
+    assert (found.collectives, found.common, found.unnamed, found.left_out) == (3, 1, False, {})
+    assert [(r.collectives, r.comm_ns, r.transfer_ns, r.waiting_ns) for r in found.ranks] == [
+        (2, 700, 400, 300),
+        (2, 400, 400, 0),
+        (2, 700, 500, 200),
+        (2, 1000, 500, 500),
+    ]
+    assert [(r.common_waiting_ns, r.last_count) for r in found.ranks] == [(100, 0), (0, 2), (200, 1), (100, 0)]
+
+
+def test_a_group_of_one_rank_or_of_which_a_trace_lost_some_is_left_out():
+    some = [[("5", "AllReduce", 10)], [("1", "AllReduce", 10)] * 2, [("1", "AllReduce", 10), ("1", "AllGather", 10)]]
+    found = align([launch_order(gpu_work(grouped(n, *held))) for n, held in enumerate(some)])
+    assert found.collectives == 0
+    assert found.left_out == {
+        "ncclDevKernel_AllGather of group 1": (0, 0, 1),
+        "ncclDevKernel_AllReduce of group 1": (0, 2, 1),
+        "ncclDevKernel_AllReduce of group 5": (1, 0, 0),
+    }
+
+
+def test_ranks_without_an_aligned_collective_are_no_stragglers():
+    """They wait for nobody, and nobody for them."""
+    lens = Lens(rules=load_rules())
+    held = [[("1", "AllReduce", 300)], [("1", "AllReduce", 200)], [("7", "AllReduce", 5)], [("8", "AllReduce", 5)]]
+    found = rank_set([analyse(grouped(n, *one), "all", lens) for n, one in enumerate(held)]).comparison
+    assert [(r.waiting_us, r.last_count) for r in found.ranks] == [(0.1, 0), (0.0, 1), (None, None), (None, None)]
+    assert (found.collectives, found.straggler) == (1, None)
+    assert "1 collectives (1 of them of groups of some ranks)" in found.summary
+    assert "none is of all ranks, so no rank is named" in found.summary
+
+
+def test_collectives_of_all_ranks_name_the_straggler_beside_others():
+    lens = Lens(rules=load_rules())
+    found = rank_set([analyse(grouped(n, *held), "all", lens) for n, held in enumerate(PAIRS)]).comparison
+    # Rank 1 lets all wait in group 0; rank 2 lets rank 3 wait in theirs, longer than anybody elsewhere.
+    assert found.straggler == 1
+    assert "rank 1 comes last in 2 of them: it waits 0.000 ms in those of all ranks" in found.summary
+    assert "process groups" not in found.summary
+
+
+def test_groups_without_names_are_said_to_be_indistinguishable():
+    """Traces of an older torch: the two pairs are taken for one group of four, which nothing in them denies."""
+    lens = Lens(rules=load_rules())
+    traces = [grouped(n, *held, unnamed=True) for n, held in enumerate(PAIRS)]
+    found = rank_set([analyse(trace, "all", lens) for trace in traces]).comparison
+    assert found.collectives == 2
+    assert found.summary.endswith("collectives of different groups may have been taken for one.")
+
+
 def test_the_straggler_is_named():
     lens = Lens(rules=load_rules())
     ranks = [analyse(rank(durs, n), "all", lens) for n, durs in ((2, [300, 300]), (0, [310, 290]), (1, [10, 20]))]
@@ -83,6 +168,40 @@ def test_the_straggler_is_named():
     even = [analyse(rank([300, 300], n), "all", lens) for n in range(2)]
     assert rank_set(even).comparison.straggler is None
     assert rank_set(even[:1]).comparison is None
+
+
+def test_two_windows_of_one_rank_are_no_ranks():
+    lens = Lens(rules=load_rules())
+    found = rank_set([analyse(rank([300, 300], n), "all", lens) for n in (0, 1, 0)])
+    assert (len(found.traces), found.comparison) == (3, None)
+    assert found.not_compared.startswith("2 traces are of rank 0 (hand-made.json, hand-made.json)")
+    assert rank_set([analyse(rank([300, 300], n), "all", lens) for n in (0, 1)]).not_compared == ""
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        ([(0, "a.json"), (1, "a.json")], ""),
+        ([(0, "a.json"), (1, "b.json"), (1, "c.json")], "2 traces are of rank 1 (b.json, c.json): name one"),
+        (
+            [(n, f"{n}.{cycle}.json") for n in (0, 1) for cycle in "ab"],
+            "2 traces are of rank 0 (0.a.json, 0.b.json) and of 1 more",
+        ),
+        # Ranks that are not told: the profiler names the files of one process alike, but for the time.
+        (
+            [(None, "d/w0.1694128201545.pt.trace.json.gz"), (None, "d/w0.1694128301545.pt.trace.json")],
+            "2 traces are of one process, by their names (",
+        ),
+        ([(None, "d/t.json"), (None, "d/t.json.gz")], "2 traces are of one process, by their names ("),
+        ([(None, "d/w0.1694128201545.pt.trace.json"), (None, "d/w1.1694128201545.pt.trace.json")], ""),
+        ([(None, "a/t.json"), (None, "b/t.json")], ""),
+        ([(None, "t.1694128201.json"), (None, "t.1694128202.json")], ""),
+    ],
+)
+def test_files_of_one_rank_are_known_by_rank_or_name(found, said):
+    told = same_rank(found)
+    assert told.startswith(said)
+    assert bool(told) == bool(said)
 
 
 STEPS = [

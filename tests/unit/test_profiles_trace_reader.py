@@ -10,7 +10,7 @@ import pytest
 
 from profiles.trace import reader, stream
 from profiles.trace.columns import NONE, Category
-from profiles.trace.errors import TraceError
+from profiles.trace.errors import NoTraceError, TraceError
 from profiles.trace.reader import read_trace
 from profiles.trace.repair import mend
 from profiles.trace.times import UNKNOWN, nanoseconds, parse
@@ -285,6 +285,27 @@ def test_what_is_no_trace_is_named(tmp_path, content, what):
     with pytest.raises(TraceError, match=what) as caught:
         read_trace(path)
     assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "other"),
+    [
+        (b'{"cases": [{"name": "a"}]}', True),
+        (b"plain text", True),
+        (b"[1, 2]", True),
+        # These may have been traces: nobody may take them for something else.
+        (b"", False),
+        (b'{"schemaVersion": 1, "devi', False),
+        (gzip.compress(b'{"schemaVersion": 1}', mtime=0)[:25], False),
+        (b'{"traceEvents": [{"ph"', False),
+    ],
+)
+def test_a_file_of_another_kind_is_told_from_a_damaged_trace(tmp_path, content, other):
+    path = tmp_path / "t.json"
+    path.write_bytes(content)
+    with pytest.raises(TraceError) as caught:
+        read_trace(path)
+    assert isinstance(caught.value, NoTraceError) == other
 
 
 @pytest.mark.parametrize("bare", [False, True])
