@@ -54,7 +54,7 @@ def gpu_verdict(
 
 def _losses(device: DeviceTimes, late: LateIdle, copied: str) -> list[Loss]:
     span = device.span_ns or 1
-    launch_ns = device.gaps.host_late_ns - late.input_ns
+    launch_ns = device.gaps.host_late_ns - late.input_ns - late.input_dist_ns
     return [
         Loss("launch-bound", launch_ns / span, _late_advice(late, launch_ns)),
         Loss(
@@ -62,6 +62,12 @@ def _losses(device: DeviceTimes, late: LateIdle, copied: str) -> list[Loss]:
             late.input_ns / span,
             "Prefetch batches on more loader workers and copy them from pinned memory ahead of the step: without the "
             "idle time during input",
+        ),
+        Loss(
+            "input-dist-bound",
+            late.input_dist_ns / span,
+            "Pipeline the sparse data distribution, so that the ids of the next batch travel during this step "
+            "(torchrec: TrainPipelineSparseDist): without the idle time during it",
         ),
         Loss(
             "communication-bound",
@@ -115,6 +121,7 @@ def _gpu_evidence(device: DeviceTimes, late: LateIdle, launches: Launches) -> di
         "idle_frac": device.idle_ns / span,
         "idle_host_late_frac": device.gaps.host_late_ns / span,
         "idle_input_frac": late.input_ns / span,
+        "idle_input_dist_frac": late.input_dist_ns / span,
         "idle_in_sync_frac": late.sync_ns / span,
         "idle_queued_frac": device.gaps.queued_ns / span,
         "idle_unknown_frac": device.gaps.unknown_ns / span,

@@ -20,7 +20,9 @@ from profiles.trace.spans import union
 from profiles.trace.stacks import Stacks, stacks
 
 FORWARD, BACKWARD, NEITHER = "forward", "backward", ""
-_NO_PASS = frozenset({"optimizer", "input", "comms", OTHER})
+INPUT, INPUT_DIST = "input", "input_dist"
+"""Components of the shipped rules that verdicts know: batches to the device, ids to the ranks of their tables."""
+_NO_PASS = frozenset({"optimizer", INPUT, INPUT_DIST, "comms", OTHER})
 _GRAPH_LAUNCH = "GraphLaunch"
 
 

@@ -52,6 +52,31 @@ def test_a_device_that_waits_for_input():
     assert "at most 23.7%" in found.advice
 
 
+def test_a_loader_beside_the_thread_that_launches_delays_nothing():
+    loading = mark("enumerate(DataLoader)#_Iter.__next__", 50, 45, tid=9)
+    found = verdict([*launched(1, 0, 10, 40), loading, *launched(2, 97, 100, 100)])
+    assert found.kind == "launch-bound"
+    assert found.evidence["idle_input_frac"] == 0.0
+
+
+def test_a_device_that_waits_for_ids_to_reach_their_tables():
+    """The splits have arrived at 50; until 96 the host makes of them what it sends next."""
+    events = [
+        *launched(1, 0, 10, 40, "ncclDevKernel_SendRecv"),
+        mark("## load_batch ##", 52, 3),
+        mark("## wait_sparse_data_dist ##", 55, 41),
+        event("aten::cumsum", 60, 30),
+        *launched(2, 97, 100, 300),
+    ]
+    found = verdict(events)
+    assert found.kind == "input-dist-bound"
+    assert found.evidence["idle_input_dist_frac"] == pytest.approx(41 / 390)
+    assert found.evidence["idle_input_frac"] == pytest.approx(3 / 390)
+    assert "TrainPipelineSparseDist" in found.advice
+    assert "DataLoader" not in found.advice
+    assert "at most 10.5%" in found.advice
+
+
 def test_one_hole_that_is_most_of_the_late_time_is_named():
     """Two late holes: 50 ns, and 9 ms in which the host read a file."""
     events = [*launched(1, 0, 10, 40), *launched(2, 80, 100, 100)]
