@@ -21,7 +21,7 @@ from profiles.trace.starving import LateIdle
 LEAST_LOSS_FRAC = 0.10
 """A cause of lost GPU time is named from this share of the span on."""
 LEAST_HOLE_NS = 1_000_000
-"""One hole is named where it is half of the late idle time and at least 1 ms."""
+"""One hole is named where it is half of the late idle time without input, and at least 1 ms."""
 LEAST_KNOWN_FRAC = 0.50
 """Operators with known work must have this share of the busy time, or roofs say nothing about the whole."""
 
@@ -54,9 +54,8 @@ def gpu_verdict(
 
 def _losses(device: DeviceTimes, late: LateIdle, copied: str) -> list[Loss]:
     span = device.span_ns or 1
-    launch_ns = device.gaps.host_late_ns - late.input_ns - late.input_dist_ns
     return [
-        Loss("launch-bound", launch_ns / span, _late_advice(late, launch_ns)),
+        Loss("launch-bound", late.launch_ns / span, _late_advice(late)),
         Loss(
             "input-bound",
             late.input_ns / span,
@@ -84,18 +83,19 @@ def _losses(device: DeviceTimes, late: LateIdle, copied: str) -> list[Loss]:
     ]
 
 
-def _late_advice(late: LateIdle, launch_ns: int) -> str:
-    """By what the host did meanwhile."""
+def _late_advice(late: LateIdle) -> str:
+    """By what the host did meanwhile, apart from input, which has advice of its own."""
     ended = "without the idle time before late launches"
-    if late.sync_ns >= launch_ns / 2:
+    if late.sync_ns >= late.launch_ns / 2:
         return (
             "Remove the calls that make the host wait for the device (.item(), copies to the host, synchronize): "
             + ended
         )
-    if late.largest_ns >= max(launch_ns / 2, LEAST_HOLE_NS):
+    if late.largest_ns >= max(late.launch_ns / 2, LEAST_HOLE_NS):
         place = f"the {late.largest_ns / 1e6:.3f} ms from {late.largest_at_ns / 1e6:.3f} ms on"
-        meanwhile = f"in {late.during}" if late.during else "in no recorded operator"
-        return f"Look at {place} first, which are most of the late idle time, with the host {meanwhile}: {ended}"
+        meanwhile = f"in {late.largest_during}" if late.largest_during else "in no recorded operator"
+        most = "which are most of the time before late launches"
+        return f"Look at {place} first, {most}, with the host {meanwhile}: {ended}"
     return f"Capture the step in a CUDA graph or fuse small operators: {ended}"
 
 
@@ -131,7 +131,7 @@ def _gpu_evidence(device: DeviceTimes, late: LateIdle, launches: Launches) -> di
         "largest_late_gap_us": late.largest_ns / 1000,
         "largest_late_gap_at_us": late.largest_at_ns / 1000,
         "host_meanwhile": late.during or "nothing recorded",
-        "host_meanwhile_frac": late.during_ns / (late.late_ns or 1),
+        "host_meanwhile_frac": late.during_ns / (late.launch_ns or 1),
         "syncs_count": late.syncs,
         "launches_count": launches.pairs,
         "work_shorter_than_its_call_frac": launches.work_shorter_than_call / (launches.pairs or 1),

@@ -41,7 +41,8 @@ class ComponentTimes(msgspec.Struct, frozen=True, kw_only=True):
 class Components:
     """Codes into `names` and whether in the backward pass: per GPU event of `work`, and per host event of `stacks`.
 
-    `around` is the innermost host event around each GPU event's launch, NONE where none is known.
+    `around` is the innermost host event around each GPU event's launch, NONE where none is known. `only_when`: host
+    events that are looked through, annotations that say when, not what.
     """
 
     work: GpuWork
@@ -51,6 +52,7 @@ class Components:
     gpu: Int64
     gpu_backward: Bools
     host: Int64
+    only_when: Bools
     own_ns: Int64
 
 
@@ -76,6 +78,7 @@ def components(work: GpuWork, rules: Rules, found: Stacks | None = None) -> Comp
         gpu=gpu,
         gpu_backward=_of(held.backward, around),
         host=np.where(homes.component == PENDING, 0, homes.component),
+        only_when=homes.only_when(),
         own_ns=held.own_op_ns(),
     )
 

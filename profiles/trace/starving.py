@@ -10,18 +10,18 @@ from profiles.trace.columns import LAUNCH_CATEGORIES, NONE, Int64
 from profiles.trace.components import INPUT, INPUT_DIST, Components
 from profiles.trace.gpu import GpuWork
 from profiles.trace.spans import Spans, overlap, union, without
-from profiles.trace.stacks import Frame
+from profiles.trace.stacks import Frame, nearest
 
 _SYNCS = ("Synchronize", "aten::item", "aten::_local_scalar_dense", "aten::nonzero")
 
 
 class LateIdle(msgspec.Struct, frozen=True, kw_only=True):
-    """Idle time whose next launch came late, and how much of it the host spent on input or in waiting calls.
+    """Idle time whose next launch came late, and how much of it the host spent on input.
 
     Input counts on the thread of the next launch: a loader that works beside it delays nothing. `input_dist_ns` is
-    the sending of ids to the ranks of their tables, `input_ns` the rest of it.
-    `largest_ns` is the longest hole, which began at `largest_at_ns`. `during` is what the launching thread was in at
-    the middle of most of that time, `during_ns` how much; None where it ran nothing that was recorded.
+    the sending of ids to the ranks of their tables, `input_ns` the rest of it. All else is of what is left without
+    input: `sync_ns` in waiting calls, the longest piece with its start and what the launching thread was in at its
+    middle, and what it was in for most of the time (None where it ran nothing that was recorded).
     """
 
     late_ns: int
@@ -31,35 +31,49 @@ class LateIdle(msgspec.Struct, frozen=True, kw_only=True):
     syncs: int
     largest_ns: int
     largest_at_ns: int
+    largest_during: str | None
     during: str | None
     during_ns: int
+
+    @property
+    def launch_ns(self) -> int:
+        """Without input."""
+        return self.late_ns - self.input_ns - self.input_dist_ns
 
 
 def late_idle(work: GpuWork, found: Components) -> LateIdle:
     """Of the work of one device. `syncs` counts calls and ops that wait for a device."""
-    late, launches = _late_spans(work)
     held = found.stacks
-    trace = held.trace
-    on_threads = _on_threads(found, late, launches)
-    undistributed = without(on_threads, _host_spans(found, INPUT_DIST))
+    late = _on_threads(found, *_late_spans(work))
+    undistributed = without(late, _host_spans(found, INPUT_DIST))
     rest = without(undistributed, _host_spans(found, INPUT))
-    calls = np.concatenate([trace.rows(*LAUNCH_CATEGORIES), held.rows[held.frame == Frame.OP]])
-    waits = np.array([any(word in name for word in _SYNCS) for name in trace.names], bool)
-    syncs = calls[waits[trace.name[calls]]] if len(calls) else calls
-    lengths = late.ends - late.starts
+    syncs = _syncs(found)
+    starts = held.trace.ts_ns[syncs] + held.shifts[held.trace.lane[syncs]]
+    lengths = rest.ends - rest.starts
+    names = _meanwhile(found, (rest.starts + rest.ends) // 2)
     largest = int(np.argmax(lengths)) if len(lengths) else NONE
-    during, during_ns = _during(found, late, launches)
+    during, during_ns = _most(names, lengths)
+    lane = np.searchsorted(held.shifts, rest.starts, side="right") - 1
     return LateIdle(
         late_ns=late.length,
         input_ns=undistributed.length - rest.length,
-        input_dist_ns=on_threads.length - undistributed.length,
-        sync_ns=overlap(late, _spans(trace.ts_ns[syncs], trace.dur_ns[syncs])),
+        input_dist_ns=late.length - undistributed.length,
+        sync_ns=overlap(rest, union(starts, starts + held.trace.dur_ns[syncs])),
         syncs=len(syncs),
         largest_ns=int(lengths[largest]) if largest != NONE else 0,
-        largest_at_ns=int(late.starts[largest]) if largest != NONE else 0,
-        during=during,
+        largest_at_ns=int((rest.starts - held.shifts[lane])[largest]) if largest != NONE else 0,
+        largest_during=_text(found, int(names[largest])) if largest != NONE else None,
+        during=_text(found, during),
         during_ns=during_ns,
     )
+
+
+def _syncs(found: Components) -> Int64:
+    """Rows of the calls and ops that wait for a device."""
+    held = found.stacks
+    calls = np.concatenate([held.trace.rows(*LAUNCH_CATEGORIES), held.rows[held.frame == Frame.OP]])
+    waits = np.array([any(word in name for word in _SYNCS) for name in held.trace.names], bool)
+    return calls[waits[held.trace.name[calls]]] if len(calls) else calls
 
 
 def _on_threads(found: Components, late: Spans, launches: Int64) -> Spans:
@@ -78,22 +92,28 @@ def _host_spans(found: Components, component: str) -> Spans:
     return union(held.nesting.starts_ns[mine], held.nesting.ends_ns[mine])
 
 
-def _during(found: Components, late: Spans, launches: Int64) -> tuple[str | None, int]:
-    """(what the launching thread was in for most of the late time, how long of it), by the middle of each hole."""
+def _meanwhile(found: Components, at_ns: Int64) -> Int64:
+    """Codes of what the threads were in at these moments of the one time axis, looking through what says only when."""
     held = found.stacks
-    if not len(launches) or not len(held.rows):
-        return None, late.length
-    middle = (late.starts + late.ends) // 2 + held.shifts[held.trace.lane[launches]]
-    inside = held.nesting.innermost(middle)
-    names = np.where(inside == NONE, NONE, held.trace.name[held.rows[inside]])
+    if not len(held.rows):
+        return np.full(len(at_ns), NONE, np.int64)
+    inside = held.nesting.innermost(at_ns)
+    told = np.where(inside == NONE, NONE, nearest(held.nesting.parents, ~found.only_when)[inside])
+    return np.where(told == NONE, NONE, held.trace.name[held.rows[told]].astype(np.int64))
+
+
+def _most(names: Int64, lengths: Int64) -> tuple[int, int]:
+    """(the code with the most time, how much)."""
+    if not len(names):
+        return NONE, 0
     codes, at = np.unique(names, return_inverse=True)
-    spent = np.bincount(at, late.ends - late.starts)
+    spent = np.bincount(at, lengths)
     most = int(np.argmax(spent))
-    return (held.trace.names[codes[most]] if codes[most] != NONE else None), int(spent[most])
+    return int(codes[most]), int(spent[most])
 
 
-def _spans(starts: Int64, durs: Int64) -> Spans:
-    return union(starts, starts + durs)
+def _text(found: Components, code: int) -> str | None:
+    return None if code == NONE else found.stacks.trace.names[code]
 
 
 def _late_spans(work: GpuWork) -> tuple[Spans, Int64]:

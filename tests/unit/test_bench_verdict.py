@@ -87,6 +87,27 @@ def test_one_hole_that_is_most_of_the_late_time_is_named():
     assert found.evidence["host_meanwhile_frac"] == pytest.approx(9_000_000 / 9_000_050)
 
 
+def test_the_hole_that_is_named_is_none_of_input_and_its_step_says_nothing():
+    """The loader takes 10 ms of one hole; in the other the host builds a batch, inside a step and a forward pass."""
+    ms = 1_000_000
+    events = [
+        *launched(1, 0, 10_000, 40_000),
+        mark("enumerate(DataLoader)#_Iter.__next__", 60_000, 10 * ms),
+        *launched(2, 10 * ms + 65_000, 10 * ms + 70_000, 5 * ms),
+        mark("ProfilerStep#12", 16 * ms, 30 * ms),
+        mark("forward", 16 * ms, 30 * ms),
+        mark("build", 16 * ms, 25 * ms),
+        *launched(3, 42 * ms, 42 * ms + 10_000, 30 * ms),
+    ]
+    found = verdict(events)
+    assert found.kind == "launch-bound"
+    assert "Look at the 26.940 ms from 15.070 ms on" in found.advice
+    assert "with the host in build:" in found.advice
+    assert found.evidence["largest_late_gap_us"] == 26_940
+    inside = [e for e in events if e["name"] != "build"]
+    assert "with the host in no recorded operator" in verdict(inside).advice
+
+
 def test_communication_that_nothing_hides():
     events = [*launched(1, 0, 10, 50), *launched(2, 1, 60, 50, "ncclDevKernel_AllReduce"), *launched(3, 2, 110, 100)]
     found = verdict(events)
