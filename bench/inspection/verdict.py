@@ -122,7 +122,7 @@ def _gpu_evidence(device: DeviceTimes, late: LateIdle, launches: Launches) -> di
         "idle_host_late_frac": device.gaps.host_late_ns / span,
         "idle_input_frac": late.input_ns / span,
         "idle_input_dist_frac": late.input_dist_ns / span,
-        "idle_in_sync_frac": late.sync_ns / span,
+        "idle_after_sync_frac": late.sync_ns / span,
         "idle_queued_frac": device.gaps.queued_ns / span,
         "idle_unknown_frac": device.gaps.unknown_ns / span,
         "exposed_comm_frac": device.exposed_comm_ns / span,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import msgspec
 import numpy as np
 
@@ -9,10 +11,20 @@ from profiles.trace.breakdown import idle_spans
 from profiles.trace.columns import LAUNCH_CATEGORIES, NONE, Int64
 from profiles.trace.components import INPUT, INPUT_DIST, Components
 from profiles.trace.gpu import GpuWork
-from profiles.trace.spans import Spans, overlap, union, without
+from profiles.trace.homes import Bools
+from profiles.trace.spans import Spans, union, without
 from profiles.trace.stacks import Frame, nearest
 
 _SYNCS = ("Synchronize", "aten::item", "aten::_local_scalar_dense", "aten::nonzero")
+RETURN_NS = 50_000
+"""A waiting call returns this long after the device is done at most, as do calls of one op that wait in turn."""
+
+
+class _Late(NamedTuple):
+    """Late holes, each on the one time axis of all threads where its next launch is, and when that launch began."""
+
+    spans: Spans
+    launched_ns: Int64
 
 
 class LateIdle(msgspec.Struct, frozen=True, kw_only=True):
@@ -20,8 +32,9 @@ class LateIdle(msgspec.Struct, frozen=True, kw_only=True):
 
     Input counts on the thread of the next launch: a loader that works beside it delays nothing. `input_dist_ns` is
     the sending of ids to the ranks of their tables, `input_ns` the rest of it. All else is of what is left without
-    input: `sync_ns` in waiting calls, the longest piece with its start and what the launching thread was in at its
-    middle, and what it was in for most of the time (None where it ran nothing that was recorded).
+    input: `sync_ns` in holes that began as the launching thread waited for the device, the longest piece with its
+    start and what that thread was in at its middle, and what it was in for most of the time (None where it ran
+    nothing that was recorded).
     """
 
     late_ns: int
@@ -44,11 +57,12 @@ class LateIdle(msgspec.Struct, frozen=True, kw_only=True):
 def late_idle(work: GpuWork, found: Components) -> LateIdle:
     """Of the work of one device. `syncs` counts calls and ops that wait for a device."""
     held = found.stacks
-    late = _on_threads(found, *_late_spans(work))
+    holes = _on_threads(found, *_late_spans(work))
+    late = holes.spans
     undistributed = without(late, _host_spans(found, INPUT_DIST))
     rest = without(undistributed, _host_spans(found, INPUT))
     syncs = _syncs(found)
-    starts = held.trace.ts_ns[syncs] + held.shifts[held.trace.lane[syncs]]
+    waited = _began_waiting(found, holes, syncs, work)
     lengths = rest.ends - rest.starts
     names = _meanwhile(found, (rest.starts + rest.ends) // 2)
     largest = int(np.argmax(lengths)) if len(lengths) else NONE
@@ -58,7 +72,7 @@ def late_idle(work: GpuWork, found: Components) -> LateIdle:
         late_ns=late.length,
         input_ns=undistributed.length - rest.length,
         input_dist_ns=late.length - undistributed.length,
-        sync_ns=overlap(rest, union(starts, starts + held.trace.dur_ns[syncs])),
+        sync_ns=int(lengths[waited[np.searchsorted(late.starts, rest.starts, side="right") - 1]].sum()),
         syncs=len(syncs),
         largest_ns=int(lengths[largest]) if largest != NONE else 0,
         largest_at_ns=int((rest.starts - held.shifts[lane])[largest]) if largest != NONE else 0,
@@ -76,12 +90,41 @@ def _syncs(found: Components) -> Int64:
     return calls[waits[held.trace.name[calls]]] if len(calls) else calls
 
 
-def _on_threads(found: Components, late: Spans, launches: Int64) -> Spans:
+def _began_waiting(found: Components, late: _Late, syncs: Int64, work: GpuWork) -> Bools:
+    """Which holes began as a call that waits for the device was about to return to the thread that launches next.
+
+    Such a call ends when the device is done, so it lies before the hole; the device is idle for want of what the
+    thread could not queue meanwhile. A call before the last launch has no part in it: that launch was in time.
+    """
+    launched = np.sort(_on_axis(found, work.launch[work.launch != NONE]))
+    starts = _on_axis(found, syncs)
+    ends = starts + found.stacks.trace.dur_ns[syncs]
+    order = np.argsort(ends, kind="stable")
+    # Calls of a thread follow or hold each other: of those that end late enough, the first to end counts.
+    earlier = np.searchsorted(launched, late.launched_ns, side="left")
+    begun = np.append(0, launched)[earlier] + 1
+    shifts = found.stacks.shifts
+    thread = shifts[np.searchsorted(shifts, late.spans.starts, side="right") - 1]
+    least = np.maximum(np.maximum(late.spans.starts - RETURN_NS, begun), thread)
+    first = np.searchsorted(ends[order], least, side="left")
+    never = np.iinfo(np.int64).max
+    began, ended = np.append(starts[order], never)[first], np.append(ends[order], never)[first]
+    return (ended <= late.launched_ns) & (began <= late.spans.starts + RETURN_NS)
+
+
+def _on_axis(found: Components, rows: Int64) -> Int64:
+    """When these rows began, on the one time axis of all threads."""
+    trace, shifts = found.stacks.trace, found.stacks.shifts
+    return trace.ts_ns[rows] + shifts[trace.lane[rows]]
+
+
+def _on_threads(found: Components, late: Spans, launches: Int64) -> _Late:
     """The holes on the one time axis of all threads, each on the thread of its next launch."""
     held = found.stacks
     shifts = held.shifts[held.trace.lane[launches]]
     order = np.argsort(late.starts + shifts)
-    return Spans((late.starts + shifts)[order], (late.ends + shifts)[order])
+    spans = Spans((late.starts + shifts)[order], (late.ends + shifts)[order])
+    return _Late(spans, _on_axis(found, launches)[order])
 
 
 def _host_spans(found: Components, component: str) -> Spans:

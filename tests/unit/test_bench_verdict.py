@@ -34,14 +34,51 @@ def test_launches_that_come_late():
     assert "CUDA graph" in found.advice
 
 
+MS = 1_000_000
+
+
+def waiting(sync_tid=1):
+    """.tolist() returns 10 us after the device is done with what it asked for; then 3 ms of dispatch."""
+    sync = call(5_000, MS + 15_000, 99, name="cudaStreamSynchronize", tid=sync_tid)
+    return [*launched(1, 0, 10_000, MS), sync, *launched(2, 4 * MS, 4 * MS + 10_000, 5 * MS)]
+
+
 def test_launches_late_because_the_host_waited_for_the_device():
-    events = [*launched(1, 0, 10, 40), call(3, 70, 99, name="cudaStreamSynchronize"), *launched(2, 80, 100, 100)]
-    found = verdict(events)
+    """A graph cannot be captured around such a call, so it goes first."""
+    found = verdict(waiting())
     assert found.kind == "launch-bound"
     assert found.evidence["syncs_count"] == 1
-    assert found.evidence["idle_in_sync_frac"] == pytest.approx(23 / 190)
-    late = [*launched(1, 0, 10, 40), call(3, 90, 99, name="cudaStreamSynchronize"), *launched(2, 95, 100, 100)]
-    assert ".item()" in verdict(late).advice
+    assert found.evidence["idle_after_sync_frac"] == pytest.approx(3 / 9)
+    assert ".item()" in found.advice
+    assert "CUDA graph" not in found.advice
+
+
+def test_a_call_that_waits_on_another_thread_delays_no_launch():
+    found = verdict(waiting(sync_tid=9))
+    assert found.evidence["idle_after_sync_frac"] == 0.0
+    assert "Look at the 3.000 ms" in found.advice
+
+
+def test_a_hole_after_work_that_was_launched_since_the_wait_is_not_its_doing():
+    """The wait costs the 15 us before the second kernel; what comes late after that kernel has reasons of its own."""
+    events = [
+        *launched(1, 0, 10_000, 40_000),
+        call(20_000, 32_000, 99, name="cudaStreamSynchronize"),
+        *launched(2, 60_000, 65_000, 5_000),
+        *launched(3, 2 * MS, 2 * MS + 10_000, 5 * MS),
+    ]
+    found = verdict(events)
+    assert found.evidence["idle_after_sync_frac"] == pytest.approx(15_000 / 7_000_000)
+    assert "Look at the 1.940 ms from 0.070 ms on" in found.advice
+
+
+def test_a_wait_that_begins_on_an_idle_device_is_not_why_it_is_idle():
+    events = [
+        *launched(1, 0, 10_000, 40_000),
+        call(2 * MS, 5_000, 99, name="cudaStreamSynchronize"),
+        *launched(2, 3 * MS, 3 * MS + 10_000, 5 * MS),
+    ]
+    assert verdict(events).evidence["idle_after_sync_frac"] == 0.0
 
 
 def test_a_device_that_waits_for_input():
@@ -89,15 +126,14 @@ def test_one_hole_that_is_most_of_the_late_time_is_named():
 
 def test_the_hole_that_is_named_is_none_of_input_and_its_step_says_nothing():
     """The loader takes 10 ms of one hole; in the other the host builds a batch, inside a step and a forward pass."""
-    ms = 1_000_000
     events = [
         *launched(1, 0, 10_000, 40_000),
-        mark("enumerate(DataLoader)#_Iter.__next__", 60_000, 10 * ms),
-        *launched(2, 10 * ms + 65_000, 10 * ms + 70_000, 5 * ms),
-        mark("ProfilerStep#12", 16 * ms, 30 * ms),
-        mark("forward", 16 * ms, 30 * ms),
-        mark("build", 16 * ms, 25 * ms),
-        *launched(3, 42 * ms, 42 * ms + 10_000, 30 * ms),
+        mark("enumerate(DataLoader)#_Iter.__next__", 60_000, 10 * MS),
+        *launched(2, 10 * MS + 65_000, 10 * MS + 70_000, 5 * MS),
+        mark("ProfilerStep#12", 16 * MS, 30 * MS),
+        mark("forward", 16 * MS, 30 * MS),
+        mark("build", 16 * MS, 25 * MS),
+        *launched(3, 42 * MS, 42 * MS + 10_000, 30 * MS),
     ]
     found = verdict(events)
     assert found.kind == "launch-bound"
