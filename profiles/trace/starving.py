@@ -14,10 +14,24 @@ from profiles.trace.gpu import GpuWork
 from profiles.trace.homes import Bools
 from profiles.trace.spans import Spans, union, without
 from profiles.trace.stacks import Frame, nearest
+from profiles.trace.windows import Window
 
 _SYNCS = ("Synchronize", "aten::item", "aten::_local_scalar_dense", "aten::nonzero")
 RETURN_NS = 50_000
 """A waiting call returns this long after the device is done at most, as do calls of one op that wait in turn."""
+
+
+class _Holes(NamedTuple):
+    """Holes of the device in the window; `launch` is the row of the call whose work ends each, NONE for none known."""
+
+    spans: Spans
+    launch: Int64
+    launched_ns: Int64
+
+    def only(self, wanted: Bools) -> _Holes:
+        """Some of them."""
+        spans = Spans(self.spans.starts[wanted], self.spans.ends[wanted])
+        return _Holes(spans, self.launch[wanted], self.launched_ns[wanted])
 
 
 class _Late(NamedTuple):
@@ -27,9 +41,11 @@ class _Late(NamedTuple):
     launched_ns: Int64
 
 
-class LateIdle(msgspec.Struct, frozen=True, kw_only=True):
-    """Idle time whose next launch came late, and how much of it the host spent on input.
+class IdleTime(msgspec.Struct, frozen=True, kw_only=True):
+    """Idle time of one device over the window by cause, and where the launch came late what the host did meanwhile.
 
+    The window is that of the device: from its first to its last work, and with a window of steps on to their ends
+    where the device was idle there. Late, queued and unknown are the causes of docs/method/traces.md.
     Input counts on the thread of the next launch: a loader that works beside it delays nothing. `input_dist_ns` is
     the sending of ids to the ranks of their tables, `input_ns` the rest of it. All else is of what is left without
     input: `sync_ns` in holes that began as the launching thread waited for the device, the longest piece with its
@@ -37,7 +53,10 @@ class LateIdle(msgspec.Struct, frozen=True, kw_only=True):
     nothing that was recorded).
     """
 
+    window_ns: int
     late_ns: int
+    queued_ns: int
+    unknown_ns: int
     input_ns: int
     input_dist_ns: int
     sync_ns: int
@@ -49,27 +68,42 @@ class LateIdle(msgspec.Struct, frozen=True, kw_only=True):
     during_ns: int
 
     @property
+    def idle_ns(self) -> int:
+        """Of all causes."""
+        return self.late_ns + self.queued_ns + self.unknown_ns
+
+    @property
     def launch_ns(self) -> int:
-        """Without input."""
+        """Late without input."""
         return self.late_ns - self.input_ns - self.input_dist_ns
 
 
-def late_idle(work: GpuWork, found: Components) -> LateIdle:
-    """Of the work of one device. `syncs` counts calls and ops that wait for a device."""
+def idle_time(work: GpuWork, found: Components, whole: GpuWork, within: Window) -> IdleTime:
+    """Of the work of one device inside a window; `whole` is all work of the device.
+
+    `syncs` counts calls and ops that wait for a device.
+    """
     held = found.stacks
-    holes = _on_threads(found, *_late_spans(work))
+    period = _period(work, whole, within)
+    all_holes = _holes(work, whole, period)
+    known = all_holes.launch != NONE
+    is_late = known & (all_holes.launched_ns > all_holes.spans.starts)
+    holes = _on_threads(found, all_holes.only(is_late))
     late = holes.spans
     undistributed = without(late, _host_spans(found, INPUT_DIST))
     rest = without(undistributed, _host_spans(found, INPUT))
-    syncs = _syncs(found)
+    syncs = _syncs(found, within)
     waited = _began_waiting(found, holes, syncs, work)
     lengths = rest.ends - rest.starts
     names = _meanwhile(found, (rest.starts + rest.ends) // 2)
     largest = int(np.argmax(lengths)) if len(lengths) else NONE
     during, during_ns = _most(names, lengths)
     lane = np.searchsorted(held.shifts, rest.starts, side="right") - 1
-    return LateIdle(
+    return IdleTime(
+        window_ns=period.end_ns - period.start_ns,
         late_ns=late.length,
+        queued_ns=all_holes.only(known & ~is_late).spans.length,
+        unknown_ns=all_holes.only(~known).spans.length,
         input_ns=undistributed.length - rest.length,
         input_dist_ns=late.length - undistributed.length,
         sync_ns=int(lengths[waited[np.searchsorted(late.starts, rest.starts, side="right") - 1]].sum()),
@@ -82,12 +116,41 @@ def late_idle(work: GpuWork, found: Components) -> LateIdle:
     )
 
 
-def _syncs(found: Components) -> Int64:
+class _Period(NamedTuple):
+    """The window of the device."""
+
+    start_ns: int
+    end_ns: int
+
+
+def _period(work: GpuWork, whole: GpuWork, within: Window) -> _Period:
+    """Work launched in the window may run past its end, and what was launched before it may run past its start."""
+    first, last = int(work.starts_ns[0]), int(work.ends_ns.max())
+    if within.start_ns is None or within.end_ns is None:
+        return _Period(first, last)
+    free = int(whole.ends_ns[whole.starts_ns < first].max(initial=within.start_ns))
+    return _Period(min(free, first), max(within.end_ns, last))
+
+
+def _holes(work: GpuWork, whole: GpuWork, period: _Period) -> _Holes:
+    """Also before the first work and after the last. After that nothing was launched before the window's end."""
+    inner, last = idle_spans(work), work.ends_ns.max(keepdims=True)
+    starts = np.concatenate([np.array([period.start_ns], np.int64), inner.starts, last])
+    ends = np.concatenate([work.starts_ns[:1], inner.ends, np.array([period.end_ns], np.int64)])
+    after = np.concatenate([whole.launch[whole.starts_ns >= last], work.launch[::-1]])
+    after = np.append(after[after != NONE], NONE)[:1]
+    closing = np.concatenate([work.launch[:1], work.launch[np.searchsorted(work.starts_ns, inner.ends)], after])
+    launched = np.where(closing == NONE, NONE, work.trace.ts_ns[closing])
+    launched[-1] = period.end_ns
+    return _Holes(Spans(starts, ends), closing, launched).only(ends > starts)
+
+
+def _syncs(found: Components, within: Window) -> Int64:
     """Rows of the calls and ops that wait for a device."""
     held = found.stacks
     calls = np.concatenate([held.trace.rows(*LAUNCH_CATEGORIES), held.rows[held.frame == Frame.OP]])
     waits = np.array([any(word in name for word in _SYNCS) for name in held.trace.names], bool)
-    return calls[waits[held.trace.name[calls]]] if len(calls) else calls
+    return calls[waits[held.trace.name[calls]] & within.holds(held.trace.ts_ns[calls])] if len(calls) else calls
 
 
 def _began_waiting(found: Components, late: _Late, syncs: Int64, work: GpuWork) -> Bools:
@@ -118,13 +181,13 @@ def _on_axis(found: Components, rows: Int64) -> Int64:
     return trace.ts_ns[rows] + shifts[trace.lane[rows]]
 
 
-def _on_threads(found: Components, late: Spans, launches: Int64) -> _Late:
+def _on_threads(found: Components, late: _Holes) -> _Late:
     """The holes on the one time axis of all threads, each on the thread of its next launch."""
     held = found.stacks
-    shifts = held.shifts[held.trace.lane[launches]]
-    order = np.argsort(late.starts + shifts)
-    spans = Spans((late.starts + shifts)[order], (late.ends + shifts)[order])
-    return _Late(spans, _on_axis(found, launches)[order])
+    shifts = held.shifts[held.trace.lane[late.launch]]
+    order = np.argsort(late.spans.starts + shifts)
+    spans = Spans((late.spans.starts + shifts)[order], (late.spans.ends + shifts)[order])
+    return _Late(spans, (late.launched_ns + shifts)[order])
 
 
 def _host_spans(found: Components, component: str) -> Spans:
@@ -157,15 +220,3 @@ def _most(names: Int64, lengths: Int64) -> tuple[int, int]:
 
 def _text(found: Components, code: int) -> str | None:
     return None if code == NONE else found.stacks.trace.names[code]
-
-
-def _late_spans(work: GpuWork) -> tuple[Spans, Int64]:
-    """(holes of the device whose closing event was launched after they began, those launches)."""
-    holes = idle_spans(work)
-    if not len(holes.starts):
-        return holes, np.zeros(0, np.int64)
-    closing = work.launch[np.searchsorted(work.starts_ns, holes.ends)]
-    known = closing != NONE
-    late = np.zeros(len(closing), bool)
-    late[known] = work.trace.ts_ns[closing[known]] > holes.starts[known]
-    return Spans(holes.starts[late], holes.ends[late]), closing[late]

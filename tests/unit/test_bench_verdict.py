@@ -13,12 +13,12 @@ from tests.traces import call, event, mark, trace_of, work
 F = "float"
 
 
-def seen(events, roofs=None):
-    return analyse(trace_of(events), "all", Lens(rules=load_rules(), roofs=roofs)).inspection
+def seen(events, roofs=None, policy="all"):
+    return analyse(trace_of(events), policy, Lens(rules=load_rules(), roofs=roofs)).inspection
 
 
-def verdict(events, roofs=None):
-    return seen(events, roofs).verdict
+def verdict(events, roofs=None, policy="all"):
+    return seen(events, roofs, policy).verdict
 
 
 def launched(number, at, start, dur, name="k", **more):
@@ -149,6 +149,60 @@ def test_communication_that_nothing_hides():
     found = verdict(events)
     assert found.kind == "communication-bound"
     assert "at most 25.0%" in found.advice
+
+
+def test_idle_time_whose_launches_were_lost_is_not_busy():
+    """Ten kernels of 10 in 910, none with a launch."""
+    found = verdict([work("k", 100 * n, 10) for n in range(10)])
+    assert found.kind == "unknown"
+    assert found.evidence["idle_unknown_frac"] == pytest.approx(810 / 910)
+    assert "at most 89.0%" in found.advice
+    assert "busy" not in found.advice
+
+
+def test_five_causes_below_the_limit_are_no_busy_device():
+    """Of 1,000: 90 queued, 90 communication, 90 copies, 95 before late launches, 85 of input; 550 of compute."""
+    events = [
+        *launched(1, 0, 10, 100),
+        *launched(2, 5, 200, 100),
+        *launched(3, 7, 300, 90, "ncclDevKernel_AllReduce"),
+        *launched(4, 9, 390, 90, "Memcpy DtoH (Device -> Pinned)", cat="gpu_memcpy"),
+        *launched(5, 11, 480, 120),
+        *launched(6, 680, 690, 120),
+        mark("enumerate(DataLoader)#_Iter.__next__", 800, 95),
+        *launched(7, 897, 900, 110),
+    ]
+    found = verdict(events)
+    assert found.kind == "mixed"
+    assert "No cause takes 10% alone: late launches 9.5%, communication 9.0%" in found.advice
+    assert "input 8.5%" in found.advice
+    assert "at most 45.0%" in found.advice
+    assert found.evidence["compute_frac"] == 0.55
+
+
+def test_the_host_before_the_first_kernel_of_a_step_counts_where_the_window_is_of_steps():
+    """A loader of 10 ms, then 2 ms of work; the last 70 us of the step's 12.1 ms come after it."""
+    events = [
+        mark("ProfilerStep#1", 0, 12 * MS + 100_000),
+        mark("enumerate(DataLoader)#_Iter.__next__", 10_000, 10 * MS),
+        *launched(1, 10 * MS + 20_000, 10 * MS + 30_000, 2 * MS),
+    ]
+    found = verdict(events, policy="steps")
+    assert found.kind == "input-bound"
+    assert found.evidence["window_us"] == 12_100
+    assert found.evidence["idle_frac"] == pytest.approx(10.1 / 12.1)
+    assert found.evidence["idle_host_late_frac"] == pytest.approx(10.1 / 12.1)
+    assert "at most 82.6%" in found.advice
+    assert verdict(events).evidence["idle_frac"] == 0.0  # of everything only the time between work is known
+
+
+def test_a_device_that_lags_behind_the_host_is_not_idle_at_the_ends_of_a_step():
+    """Each step of 1 ms launches a kernel of 1 ms that begins when the one before is done, half a step later."""
+    steps = [(n, mark(f"ProfilerStep#{n}", n * MS, MS)) for n in range(3)]
+    events = [e for n, step in steps for e in (step, *launched(n + 1, n * MS + 1_000, n * MS + MS // 2, MS))]
+    found = verdict(events, policy="steps-without-first-and-last")
+    assert found.kind == "idle-free"
+    assert (found.evidence["window_us"], found.evidence["idle_frac"]) == (1_000, 0.0)
 
 
 def test_queued_work_that_waits():
