@@ -16,7 +16,8 @@ from bench.inspection.verdict import gpu_verdict
 from profiles.trace.breakdown import device_times
 from profiles.trace.collectives import Order, launch_order
 from profiles.trace.columns import Trace
-from profiles.trace.components import Components, ComponentTimes, component_times, components, coverage_frac
+from profiles.trace.components import Components, ComponentTimes, component_times, components, coverage_frac, only
+from profiles.trace.copies import exposed_copies
 from profiles.trace.gpu import GpuWork, gpu_work
 from profiles.trace.homes import Bools
 from profiles.trace.launching import launches
@@ -156,7 +157,7 @@ def _verdict(
     whole: GpuWork,
     within: Window,
 ) -> Verdict | None:
-    """Of the busiest device, or of the host where there is none; None for a trace with neither.
+    """Of the busiest device, or of the host where there is none; None for a trace with nothing that has a duration.
 
     `whole` is the GPU work of the trace inside and outside the window.
     """
@@ -164,10 +165,15 @@ def _verdict(
     if devices:
         seen = {pid: device_times(work) for pid, work in devices.items()}
         pid = max(seen, key=lambda p: seen[p].busy_ns)
-        work = devices[pid]
-        copied = max(found.copies, key=lambda name: found.copies[name].sum_us, default="copies")
-        idle = idle_time(work, parts, by_device(whole)[pid], within)
-        return gpu_verdict(seen[pid], idle, launches(work), times, ops, lens.roofs, copied)
+        if len(devices) > 1:
+            parts = only(parts, parts.work.device == parts.work.devices.index(pid))
+            times, ops = component_times(parts, host), operators(parts, host)
+        idle = idle_time(parts.work, parts, by_device(whole)[pid], within)
+        if not idle.window_ns:
+            return None
+        exposed = exposed_copies(parts.work)
+        copied = max(exposed, key=lambda name: exposed[name], default="copies")
+        return gpu_verdict(seen[pid], idle, launches(parts.work), times, ops, lens.roofs, copied)
     if found.host is None or not found.host.threads:
         return None
     op_ns, ops_n, tiny_ns, tiny_n = tiny_ops(parts, host, TINY_NS)

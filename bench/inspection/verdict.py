@@ -47,7 +47,7 @@ def gpu_verdict(
     roofs: Roofs | None,
     copied: str = "copies",
 ) -> Verdict:
-    """Of the busiest device of a trace. `copied`: the kind of copy that took the most time."""
+    """Of one device: components and operators are of its work alone. `copied`: the copy that is hidden least."""
     losses = _losses(device, idle, copied)
     evidence = _gpu_evidence(device, idle, launches)
     window_ns = idle.window_ns or 1
@@ -141,8 +141,8 @@ def _copy_advice(copied: str) -> str:
 
 
 def at_most(frac: float) -> str:
-    """How the advice ends."""
-    return f"the window would be shorter by at most {frac:.1%}."
+    """How the advice ends. Nothing is worth more than the window: times of parallel streams add up to more."""
+    return f"the window would be shorter by at most {min(frac, 1.0):.1%}."
 
 
 def _gpu_evidence(device: DeviceTimes, idle: IdleTime, launches: Launches) -> dict[str, float | int | str]:
@@ -202,11 +202,12 @@ def _busy_verdict(
     window_s = idle.window_ns * 1e-9
     if roofs is not None:
         seen = _roofed(operators, roofs)
-        known = {**evidence, "operators_known_frac": seen.taken_s / (device.busy_ns * 1e-9 or 1)}
-        if seen.taken_s >= LEAST_KNOWN_FRAC * device.busy_ns * 1e-9:
+        known = {**evidence, "operators_known_frac": min(seen.taken_s / (device.busy_ns * 1e-9 or 1), 1.0)}
+        if seen.taken_s > 0 and seen.taken_s >= LEAST_KNOWN_FRAC * device.busy_ns * 1e-9:
             return _roofed_verdict(seen, window_s, known, operators, roofs)
         evidence = known
-    largest, frac = _largest([(t.component, t.gpu_sum_ns) for t in components])
+    largest, largest_ns = _largest([(t.component, t.gpu_wall_ns) for t in components])
+    frac = min(largest_ns / (idle.window_ns or 1), 1.0)
     first = f"work on {words(largest)} first" if largest != OTHER else "name the parts of the model (record_function)"
     hint = " (--machine shows how far from their roofs its operators are)" if roofs is None else ""
     part = "it" if largest != OTHER else "what has no component"
@@ -241,13 +242,10 @@ def words(component: str) -> str:
     return component.replace("_mlp", " MLP") if component != "mlp" else "the MLPs"
 
 
-def _largest(parts: Sequence[tuple[str, int]]) -> tuple[str, float]:
-    """(the component with the most time over its passes, its share)."""
+def _largest(parts: Sequence[tuple[str, int]]) -> tuple[str, int]:
+    """(the component with the most time over its passes, that time)."""
     sums: dict[str, int] = {}
     for name, ns in parts:
         sums[name] = sums.get(name, 0) + ns
-    whole = sum(sums.values())
-    if not whole:
-        return OTHER, 0.0
-    name = max(sums, key=lambda n: sums[n])
-    return name, sums[name] / whole
+    name = max(sums, key=lambda n: sums[n], default=OTHER)
+    return name, sums.get(name, 0)

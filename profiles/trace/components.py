@@ -56,6 +56,17 @@ class Components:
     own_ns: Int64
 
 
+def only(found: Components, wanted: Bools) -> Components:
+    """With some of the GPU events, as those of one device; the host's events stay."""
+    return replace(
+        found,
+        work=found.work.only(wanted),
+        around=found.around[wanted],
+        gpu=found.gpu[wanted],
+        gpu_backward=found.gpu_backward[wanted],
+    )
+
+
 def phase_of(component: str, backward: bool) -> str:
     """'forward' or 'backward', '' for what is in neither pass."""
     return BACKWARD if backward else NEITHER if component in _NO_PASS else FORWARD

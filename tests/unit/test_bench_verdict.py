@@ -257,6 +257,34 @@ def test_ceilings_without_known_work_say_nothing():
     assert found.evidence["operators_known_frac"] == 0.0
 
 
+def test_the_bound_is_of_one_device_and_of_its_wall_time():
+    """Two devices run the layer; on the busier one two streams run it at once, in 1,000 of 1,040."""
+    events = [
+        mark("top_mlp", 0, 50),
+        linear(0, 100, 100, 100),
+        *launched(1, 2, 100, 1000),
+        *launched(2, 5, 100, 900, stream=9),
+        linear(20, 100, 100, 100),
+        *launched(3, 22, 100, 990, pid=1),
+        mark("embedding", 60, 20),
+        *launched(4, 62, 1100, 40),
+    ]
+    found = verdict(events)
+    assert found.kind == "idle-free"
+    assert found.evidence["largest_component_frac"] == pytest.approx(1000 / 1040)
+    assert "at most 96.2%" in found.advice
+    roofs = Roofs(name="it", bytes_per_s=1e17, flops_per_s={"float32": 1e15})
+    found = verdict(events, roofs)
+    assert found.kind == "compute-bound"
+    assert found.evidence["operators_known_frac"] == 1.0
+    assert "at most 100.0%" in found.advice
+
+
+def test_work_without_a_duration_has_no_verdict():
+    roofs = Roofs(name="it", bytes_per_s=1.0, flops_per_s={})
+    assert verdict(launched(1, 0, 10, 0), roofs) is None
+
+
 # Without a GPU
 
 
