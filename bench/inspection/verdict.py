@@ -6,6 +6,7 @@ time that would vanish if the cause vanished, as a share of the window. It promi
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -133,11 +134,28 @@ def _late_advice(idle: IdleTime) -> str:
     return "Capture the step in a CUDA graph or fuse small operators"
 
 
+_COPY_ADVICE = (
+    ("Memset|fillBuffer", "Clear less (empty for zeros, gradients set to None) or in the kernel that writes anyway"),
+    ("PtoP", "Send between devices on a stream of its own while they compute, or move less"),
+    (
+        "DtoD|DeviceToDevice|Device -> Device",
+        "Remove copies on the device (clone, contiguous, inputs copied into graphs)",
+    ),
+    (
+        r"(HtoD|HostToDevice).*Pinned",
+        "Copy the next batch on a stream of its own during this step: its memory is pinned already",
+    ),
+    ("HtoD|HostToDevice", "Copy from pinned memory on a stream of its own, ahead of the step"),
+    (r"(DtoH|DeviceToHost).*Pinned", "Read results later or more seldom, on a stream of its own"),
+    ("DtoH|DeviceToHost", "Copy to pinned memory (non_blocking=True) on a stream of its own and read results later"),
+)
+"""By what is found in the name of the copy; the first that is. ROCm does not say what memory is pinned."""
+
+
 def _copy_advice(copied: str) -> str:
-    """By the direction that took the most time."""
-    if "DtoD" in copied or "Device -> Device" in copied:
-        return f"Remove copies on the device (clone, contiguous, inputs copied into graphs); most time is in {copied}"
-    return f"Copy from pinned memory on a stream of its own; most time is in {copied}"
+    """By the kind that is hidden least."""
+    told = (advice for pattern, advice in _COPY_ADVICE if re.search(pattern, copied))
+    return f"{next(told, 'Copy on a stream of its own while others compute')}; most time is in {copied}"
 
 
 def at_most(frac: float) -> str:

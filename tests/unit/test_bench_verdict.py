@@ -211,11 +211,49 @@ def test_queued_work_that_waits():
     assert "at most 26.3%" in found.advice
 
 
+def copying(*copies):
+    """Work of 50, copies one after the other from 60 on, work of 100 when they are done."""
+    events, at = launched(1, 0, 10, 50), 60
+    for number, (name, dur) in enumerate(copies, 2):
+        cat = "gpu_memset" if name.startswith("Memset") else "gpu_memcpy"
+        events += launched(number, 2 * number, at, dur, name, cat=cat)
+        at += dur
+    return [*events, *launched(9, 50, at, 100)]
+
+
 def test_copies_that_nothing_hides():
-    events = [*launched(1, 0, 10, 50), *launched(2, 1, 60, 50, "Memcpy", cat="gpu_memcpy"), *launched(3, 2, 110, 100)]
-    assert verdict(events).kind == "copy-bound"
-    between = [*launched(1, 0, 10, 50), *launched(2, 1, 60, 50, "Memcpy DtoD (Device -> Device)", cat="gpu_memcpy")]
-    assert "Remove copies on the device" in verdict([*between, *launched(3, 2, 110, 100)]).advice
+    found = verdict(copying(("Memcpy", 50)))
+    assert found.kind == "copy-bound"
+    assert "at most 25.0%" in found.advice
+
+
+@pytest.mark.parametrize(
+    ("name", "advice", "pinned_memory"),
+    [
+        ("Memcpy HtoD (Pageable -> Device)", "Copy from pinned memory on a stream of its own", True),
+        ("Memcpy HtoD (Pinned -> Device)", "pinned already", False),
+        ("CopyHostToDevice", "Copy from pinned memory", True),
+        ("Memcpy DtoH (Device -> Pageable)", "Copy to pinned memory", True),
+        ("Memcpy DtoH (Device -> Pinned)", "Read results later", False),
+        ("Memcpy DtoD (Device -> Device)", "Remove copies on the device", False),
+        ("Memcpy PtoP (Device -> Device)", "Send between devices", False),
+        ("Memset (Device)", "Clear less", False),
+    ],
+)
+def test_what_to_do_about_a_copy_depends_on_its_kind(name, advice, pinned_memory):
+    found = verdict(copying((name, 50)))
+    assert found.kind == "copy-bound"
+    assert advice in found.advice
+    assert ("pinned memory" in found.advice) == pinned_memory
+    assert f"most time is in {name}: without" in found.advice
+
+
+def test_the_copy_that_is_named_is_the_one_hidden_least():
+    """The longer one runs beside a kernel."""
+    hidden = launched(20, 46, 160, 90, "Memcpy HtoD (Pageable -> Device)", cat="gpu_memcpy", stream=9)
+    found = verdict([*copying(("Memcpy DtoD (Device -> Device)", 60), ("Memset (Device)", 40)), *hidden])
+    assert found.kind == "copy-bound"
+    assert "most time is in Memcpy DtoD" in found.advice
 
 
 def linear(at, m, n, k):
