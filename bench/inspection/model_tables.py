@@ -40,7 +40,8 @@ def evidence_line(found: Inspection) -> str:
     said = [f"{name.removesuffix('_frac').replace('_', ' ')} {value:.1%}" for name, value in largest]
     meanwhile = found.verdict.evidence.get("host_meanwhile_frac")
     if meanwhile and found.verdict.evidence.get("idle_host_late_frac"):
-        said.append(f"late idle time with the host in {found.verdict.evidence['host_meanwhile']!r} {meanwhile:.1%}")
+        where = found.verdict.evidence["host_meanwhile"]
+        said.append(f"late idle time without input with the host in {where!r} {meanwhile:.1%}")
     return ", ".join(said)
 
 

@@ -16,18 +16,19 @@ from bench.inspection.verdict import gpu_verdict
 from profiles.trace.breakdown import device_times
 from profiles.trace.collectives import Order, launch_order
 from profiles.trace.columns import Trace
-from profiles.trace.components import Components, ComponentTimes, component_times, components, coverage_frac
-from profiles.trace.gpu import gpu_work
+from profiles.trace.components import Components, ComponentTimes, component_times, components, coverage_frac, only
+from profiles.trace.copies import exposed_copies
+from profiles.trace.gpu import GpuWork, gpu_work
 from profiles.trace.homes import Bools
 from profiles.trace.launching import launches
 from profiles.trace.memory import MemoryTimes, memory_times
 from profiles.trace.operators import OperatorTimes, operators, reached
 from profiles.trace.roofs import Roofs
 from profiles.trace.rules import Rules
-from profiles.trace.starving import late_idle
+from profiles.trace.starving import idle_time
 from profiles.trace.stepwise import step_profile
 from profiles.trace.unevenness import tiny_ops, uneven_ns
-from profiles.trace.windows import Policy, window, work_inside
+from profiles.trace.windows import Policy, Window, window, work_inside
 
 
 class Lens(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,7 +51,8 @@ class Analysis:
 def analyse(trace: Trace, policy: Policy, lens: Lens) -> Analysis:
     """Everything about one trace. TraceError where it has too few steps for the policy."""
     found, within = inspect_trace(trace, policy), window(trace, policy)
-    work = work_inside(gpu_work(trace), within)
+    whole = gpu_work(trace)
+    work = work_inside(whole, within)
     parts = components(work, lens.rules)
     host = within.holds(trace.ts_ns[parts.stacks.rows])
     times, ops = component_times(parts, host), operators(parts, host)
@@ -62,7 +64,7 @@ def analyse(trace: Trace, policy: Policy, lens: Lens) -> Analysis:
         achieved=_achieved(ops, lens.roofs),
         machine=_machine(lens.roofs),
         memory=tuple(_memory(m) for m in memory_times(trace.memory)),
-        verdict=_verdict(found, parts, host, times, ops, lens),
+        verdict=_verdict(found, parts, host, times, ops, lens, whole, within),
     )
     return Analysis(inspection, profiled(trace, step_profile(parts, within.steps)), launch_order(work))
 
@@ -152,15 +154,26 @@ def _verdict(
     times: tuple[ComponentTimes, ...],
     ops: tuple[OperatorTimes, ...],
     lens: Lens,
+    whole: GpuWork,
+    within: Window,
 ) -> Verdict | None:
-    """Of the busiest device, or of the host where there is none; None for a trace with neither."""
+    """Of the busiest device, or of the host where there is none; None for a trace with nothing that has a duration.
+
+    `whole` is the GPU work of the trace inside and outside the window.
+    """
     devices = by_device(parts.work)
     if devices:
         seen = {pid: device_times(work) for pid, work in devices.items()}
         pid = max(seen, key=lambda p: seen[p].busy_ns)
-        work = devices[pid]
-        copied = max(found.copies, key=lambda name: found.copies[name].sum_us, default="copies")
-        return gpu_verdict(seen[pid], late_idle(work, parts), launches(work), times, ops, lens.roofs, copied)
+        if len(devices) > 1:
+            parts = only(parts, parts.work.device == parts.work.devices.index(pid))
+            times, ops = component_times(parts, host), operators(parts, host)
+        idle = idle_time(parts.work, parts, by_device(whole)[pid], within)
+        if not idle.window_ns:
+            return None
+        exposed = exposed_copies(parts.work)
+        copied = max(exposed, key=lambda name: exposed[name], default="copies")
+        return gpu_verdict(seen[pid], idle, launches(parts.work), times, ops, lens.roofs, copied)
     if found.host is None or not found.host.threads:
         return None
     op_ns, ops_n, tiny_ns, tiny_n = tiny_ops(parts, host, TINY_NS)

@@ -12,7 +12,18 @@ from bench.reporting.format import capacity, percent, rate, seconds, short
 if TYPE_CHECKING:
     from bench.inspection.page import Component, Device, MemoryCurve, Roofline, RoofPoint
 
-KNOWN = ("embedding", "bottom_mlp", "interaction", "top_mlp", "loss", "optimizer", "comms", "input", "memory")
+KNOWN = (
+    "embedding",
+    "bottom_mlp",
+    "interaction",
+    "top_mlp",
+    "loss",
+    "optimizer",
+    "comms",
+    "input",
+    "memory",
+    "input_dist",
+)
 NUM_COLORS = 14
 """--c0 to --c13 of inspection.css: KNOWN first, then for components of a user's own."""
 IDLE = {"idle_host_late": "late", "idle_queued": "queued", "idle_unknown": "gap"}

@@ -20,7 +20,9 @@ from profiles.trace.spans import union
 from profiles.trace.stacks import Stacks, stacks
 
 FORWARD, BACKWARD, NEITHER = "forward", "backward", ""
-_NO_PASS = frozenset({"optimizer", "input", "comms", OTHER})
+INPUT, INPUT_DIST = "input", "input_dist"
+"""Components of the shipped rules that verdicts know: batches to the device, ids to the ranks of their tables."""
+_NO_PASS = frozenset({"optimizer", INPUT, INPUT_DIST, "comms", OTHER})
 _GRAPH_LAUNCH = "GraphLaunch"
 
 
@@ -39,7 +41,8 @@ class ComponentTimes(msgspec.Struct, frozen=True, kw_only=True):
 class Components:
     """Codes into `names` and whether in the backward pass: per GPU event of `work`, and per host event of `stacks`.
 
-    `around` is the innermost host event around each GPU event's launch, NONE where none is known.
+    `around` is the innermost host event around each GPU event's launch, NONE where none is known. `only_when`: host
+    events that are looked through, annotations that say when, not what.
     """
 
     work: GpuWork
@@ -49,7 +52,19 @@ class Components:
     gpu: Int64
     gpu_backward: Bools
     host: Int64
+    only_when: Bools
     own_ns: Int64
+
+
+def only(found: Components, wanted: Bools) -> Components:
+    """With some of the GPU events, as those of one device; the host's events stay."""
+    return replace(
+        found,
+        work=found.work.only(wanted),
+        around=found.around[wanted],
+        gpu=found.gpu[wanted],
+        gpu_backward=found.gpu_backward[wanted],
+    )
 
 
 def phase_of(component: str, backward: bool) -> str:
@@ -74,6 +89,7 @@ def components(work: GpuWork, rules: Rules, found: Stacks | None = None) -> Comp
         gpu=gpu,
         gpu_backward=_of(held.backward, around),
         host=np.where(homes.component == PENDING, 0, homes.component),
+        only_when=homes.only_when(),
         own_ns=held.own_op_ns(),
     )
 

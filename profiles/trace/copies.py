@@ -7,6 +7,7 @@ import numpy as np
 
 from profiles.trace.columns import NONE
 from profiles.trace.gpu import GpuWork, Kind
+from profiles.trace.spans import overlap, union
 
 
 class Copies(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,6 +25,18 @@ def copies(work: GpuWork) -> dict[str, Copies]:
     moved = work.only(np.isin(work.kind, (Kind.MEMCPY, Kind.MEMSET)))
     names = work.trace.name[moved.rows]
     return {work.trace.names[code]: _copies(moved.only(names == code)) for code in np.unique(names).tolist()}
+
+
+def exposed_copies(work: GpuWork) -> dict[str, int]:
+    """By the same names, how many ns of one device's copies no kernel hides."""
+    is_copy = np.isin(work.kind, (Kind.MEMCPY, Kind.MEMSET))
+    kernels = union(work.starts_ns[~is_copy], work.ends_ns[~is_copy])
+    found = {}
+    for code in np.unique(work.trace.name[work.rows[is_copy]]).tolist():
+        mine = is_copy & (work.trace.name[work.rows] == code)
+        spans = union(work.starts_ns[mine], work.ends_ns[mine])
+        found[work.trace.names[code]] = spans.length - overlap(spans, kernels)
+    return found
 
 
 def _copies(moved: GpuWork) -> Copies:

@@ -98,6 +98,7 @@ class Homes:
         self.book = Book(found.trace, rules)
         self.none = len(self.book.rules)
         self.names: dict[str, int] = {OTHER: 0, PREVIOUS: 1}
+        self._wrapping = self._wrappers()
         self.places = self._places()
         ruled = [self.book.first(place) for place in self.places]
         self.backward = self._backward(ruled)
@@ -119,7 +120,7 @@ class Homes:
 
     def _places(self) -> list[Places]:
         """Per chain, what rules are matched with. Annotations around a backward node say nothing about it."""
-        book, wrappers = self.book, self._wrappers()
+        book = self.book
         places: list[Places] = []
         for outer, name, frame in self._stacks.chains:
             place = places[outer] if outer != NONE else NOWHERE
@@ -131,10 +132,23 @@ class Homes:
                 pass
             elif book.annotated(name):
                 place = Places(name, place.unknown, place.ops)
-            elif name not in wrappers and not book.is_transparent(name):
+            elif not self._only_when(name):
                 place = Places(place.known, name, place.ops)
             places.append(place)
         return places
+
+    def _only_when(self, name: int) -> bool:
+        """Whether annotations of this name say when, not what."""
+        unruled = not self.book.annotated(name)
+        return unruled and (name in self._wrapping or self.book.is_transparent(name))
+
+    def only_when(self) -> Bools:
+        """Per event, whether it is an annotation that says when, not what."""
+        found = self._stacks
+        marks = found.frame == Frame.ANNOTATION
+        names = np.unique(found.trace.name[found.rows[marks]])
+        says_when = names[np.array([self._only_when(name) for name in names.tolist()], bool)]
+        return marks & np.isin(found.trace.name[found.rows], says_when)
 
     def _wrappers(self) -> set[int]:
         """Annotations without a rule that somewhere enclose one with a rule, or a backward node: whole steps."""

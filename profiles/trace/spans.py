@@ -44,6 +44,23 @@ def overlap(one: Spans, other: Spans) -> int:
     return one.length + other.length - both(one, other).length
 
 
+def without(one: Spans, other: Spans) -> Spans:
+    """The parts of each interval that no interval of the other holds; those of `one` may touch and stay apart."""
+
+    def inside(spans: Spans, at: Int64) -> Int64:
+        """Which interval begins last before each moment and ends after it, -1 for none."""
+        last = np.searchsorted(spans.starts, at, side="left") - 1
+        return np.where((last >= 0) & (spans.ends[last] > at), last, -1) if len(spans.starts) else last
+
+    # A part begins with an interval, or where the other ends inside one; it ends likewise.
+    begins = one.starts[inside(Spans(other.starts - 1, other.ends), one.starts) < 0]
+    ends = one.ends[inside(Spans(other.starts, other.ends + 1), one.ends) < 0]
+    return Spans(
+        np.sort(np.concatenate([begins, other.ends[inside(one, other.ends) >= 0]])),
+        np.sort(np.concatenate([ends, other.starts[inside(one, other.starts) >= 0]])),
+    )
+
+
 def gaps(spans: Spans) -> Spans:
     """The holes between the intervals."""
     return Spans(spans.ends[:-1], spans.starts[1:])

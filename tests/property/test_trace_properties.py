@@ -21,7 +21,7 @@ from profiles.trace.gpu import gpu_work
 from profiles.trace.launching import queue
 from profiles.trace.nesting import Nesting
 from profiles.trace.reader import read_trace
-from profiles.trace.spans import both, overlap, union
+from profiles.trace.spans import Spans, both, overlap, union, without
 from tests.traces import call, event, mark, trace_of, work
 from tools.trace_damage import mutated, wrong
 
@@ -51,6 +51,23 @@ def test_unions_count_every_moment_once(one: list[tuple[int, int]], other: list[
     assert overlap(a, b) == len(moments(one) & moments(other))
     assert np.all(a.starts[1:] > a.ends[:-1])
     assert np.all(a.ends > a.starts)
+
+
+@given(intervals, intervals)
+def test_what_is_left_of_a_set_is_in_it_and_not_in_the_other(
+    one: list[tuple[int, int]], other: list[tuple[int, int]]
+) -> None:
+    """Touching intervals stay apart."""
+    a, b = union(*arrays(one)), union(*arrays(other))
+    left = without(a, b)
+    pairs = list(zip(left.starts.tolist(), left.ends.tolist(), strict=True))
+    assert moments(pairs) == moments(one) - moments(other)
+    assert left.length == len(moments(pairs))
+    assert all(start < end for start, end in pairs)
+    seconds = Spans(np.arange(40), np.arange(1, 41))
+    apart = without(seconds, b)
+    assert apart.starts.tolist() == sorted(set(range(40)) - moments(other))
+    assert (apart.ends - apart.starts == 1).all()
 
 
 kinds = st.sampled_from(["gemm", "ncclKernel_AllReduce", "Memcpy HtoD"])

@@ -298,8 +298,10 @@ def test_component_bars_are_in_order_with_the_backward_part_last() -> None:
 
 
 def test_colors_are_the_report_s_and_never_run_out() -> None:
-    found = page_charts.colors(["mine", "top_mlp", "", "idle_host_late", "embedding", *(f"own {i}" for i in range(20))])
-    assert (found["embedding"], found["top_mlp"], found["mine"], found[""]) == ("0", "3", "9", "x")
+    found = page_charts.colors(
+        ["mine", "input_dist", "", "idle_host_late", "embedding", *(f"own {i}" for i in range(20))]
+    )
+    assert (found["embedding"], found["input_dist"], found["mine"], found[""]) == ("0", "9", "10", "x")
     assert (found["own 19"], found["idle_host_late"]) == ("x", "late")
     css = (ROOT / "bench" / "templates" / "inspection.css").read_text()
     for theme in PALETTES.values():

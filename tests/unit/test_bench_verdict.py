@@ -13,12 +13,12 @@ from tests.traces import call, event, mark, trace_of, work
 F = "float"
 
 
-def seen(events, roofs=None):
-    return analyse(trace_of(events), "all", Lens(rules=load_rules(), roofs=roofs)).inspection
+def seen(events, roofs=None, policy="all"):
+    return analyse(trace_of(events), policy, Lens(rules=load_rules(), roofs=roofs)).inspection
 
 
-def verdict(events, roofs=None):
-    return seen(events, roofs).verdict
+def verdict(events, roofs=None, policy="all"):
+    return seen(events, roofs, policy).verdict
 
 
 def launched(number, at, start, dur, name="k", **more):
@@ -34,14 +34,51 @@ def test_launches_that_come_late():
     assert "CUDA graph" in found.advice
 
 
+MS = 1_000_000
+
+
+def waiting(sync_tid=1):
+    """.tolist() returns 10 us after the device is done with what it asked for; then 3 ms of dispatch."""
+    sync = call(5_000, MS + 15_000, 99, name="cudaStreamSynchronize", tid=sync_tid)
+    return [*launched(1, 0, 10_000, MS), sync, *launched(2, 4 * MS, 4 * MS + 10_000, 5 * MS)]
+
+
 def test_launches_late_because_the_host_waited_for_the_device():
-    events = [*launched(1, 0, 10, 40), call(3, 70, 99, name="cudaStreamSynchronize"), *launched(2, 80, 100, 100)]
-    found = verdict(events)
+    """A graph cannot be captured around such a call, so it goes first."""
+    found = verdict(waiting())
     assert found.kind == "launch-bound"
     assert found.evidence["syncs_count"] == 1
-    assert found.evidence["idle_in_sync_frac"] == pytest.approx(23 / 190)
-    late = [*launched(1, 0, 10, 40), call(3, 90, 99, name="cudaStreamSynchronize"), *launched(2, 95, 100, 100)]
-    assert ".item()" in verdict(late).advice
+    assert found.evidence["idle_after_sync_frac"] == pytest.approx(3 / 9)
+    assert ".item()" in found.advice
+    assert "CUDA graph" not in found.advice
+
+
+def test_a_call_that_waits_on_another_thread_delays_no_launch():
+    found = verdict(waiting(sync_tid=9))
+    assert found.evidence["idle_after_sync_frac"] == 0.0
+    assert "Look at the 3.000 ms" in found.advice
+
+
+def test_a_hole_after_work_that_was_launched_since_the_wait_is_not_its_doing():
+    """The wait costs the 15 us before the second kernel; what comes late after that kernel has reasons of its own."""
+    events = [
+        *launched(1, 0, 10_000, 40_000),
+        call(20_000, 32_000, 99, name="cudaStreamSynchronize"),
+        *launched(2, 60_000, 65_000, 5_000),
+        *launched(3, 2 * MS, 2 * MS + 10_000, 5 * MS),
+    ]
+    found = verdict(events)
+    assert found.evidence["idle_after_sync_frac"] == pytest.approx(15_000 / 7_000_000)
+    assert "Look at the 1.940 ms from 0.070 ms on" in found.advice
+
+
+def test_a_wait_that_begins_on_an_idle_device_is_not_why_it_is_idle():
+    events = [
+        *launched(1, 0, 10_000, 40_000),
+        call(2 * MS, 5_000, 99, name="cudaStreamSynchronize"),
+        *launched(2, 3 * MS, 3 * MS + 10_000, 5 * MS),
+    ]
+    assert verdict(events).evidence["idle_after_sync_frac"] == 0.0
 
 
 def test_a_device_that_waits_for_input():
@@ -50,6 +87,31 @@ def test_a_device_that_waits_for_input():
     assert found.kind == "input-bound"
     assert found.evidence["idle_input_frac"] == pytest.approx(45 / 190)
     assert "at most 23.7%" in found.advice
+
+
+def test_a_loader_beside_the_thread_that_launches_delays_nothing():
+    loading = mark("enumerate(DataLoader)#_Iter.__next__", 50, 45, tid=9)
+    found = verdict([*launched(1, 0, 10, 40), loading, *launched(2, 97, 100, 100)])
+    assert found.kind == "launch-bound"
+    assert found.evidence["idle_input_frac"] == 0.0
+
+
+def test_a_device_that_waits_for_ids_to_reach_their_tables():
+    """The splits have arrived at 50; until 96 the host makes of them what it sends next."""
+    events = [
+        *launched(1, 0, 10, 40, "ncclDevKernel_SendRecv"),
+        mark("## load_batch ##", 52, 3),
+        mark("## wait_sparse_data_dist ##", 55, 41),
+        event("aten::cumsum", 60, 30),
+        *launched(2, 97, 100, 300),
+    ]
+    found = verdict(events)
+    assert found.kind == "input-dist-bound"
+    assert found.evidence["idle_input_dist_frac"] == pytest.approx(41 / 390)
+    assert found.evidence["idle_input_frac"] == pytest.approx(3 / 390)
+    assert "TrainPipelineSparseDist" in found.advice
+    assert "DataLoader" not in found.advice
+    assert "at most 10.5%" in found.advice
 
 
 def test_one_hole_that_is_most_of_the_late_time_is_named():
@@ -62,11 +124,85 @@ def test_one_hole_that_is_most_of_the_late_time_is_named():
     assert found.evidence["host_meanwhile_frac"] == pytest.approx(9_000_000 / 9_000_050)
 
 
+def test_the_hole_that_is_named_is_none_of_input_and_its_step_says_nothing():
+    """The loader takes 10 ms of one hole; in the other the host builds a batch, inside a step and a forward pass."""
+    events = [
+        *launched(1, 0, 10_000, 40_000),
+        mark("enumerate(DataLoader)#_Iter.__next__", 60_000, 10 * MS),
+        *launched(2, 10 * MS + 65_000, 10 * MS + 70_000, 5 * MS),
+        mark("ProfilerStep#12", 16 * MS, 30 * MS),
+        mark("forward", 16 * MS, 30 * MS),
+        mark("build", 16 * MS, 25 * MS),
+        *launched(3, 42 * MS, 42 * MS + 10_000, 30 * MS),
+    ]
+    found = verdict(events)
+    assert found.kind == "launch-bound"
+    assert "Look at the 26.940 ms from 15.070 ms on" in found.advice
+    assert "with the host in build:" in found.advice
+    assert found.evidence["largest_late_gap_us"] == 26_940
+    inside = [e for e in events if e["name"] != "build"]
+    assert "with the host in no recorded operator" in verdict(inside).advice
+
+
 def test_communication_that_nothing_hides():
     events = [*launched(1, 0, 10, 50), *launched(2, 1, 60, 50, "ncclDevKernel_AllReduce"), *launched(3, 2, 110, 100)]
     found = verdict(events)
     assert found.kind == "communication-bound"
     assert "at most 25.0%" in found.advice
+
+
+def test_idle_time_whose_launches_were_lost_is_not_busy():
+    """Ten kernels of 10 in 910, none with a launch."""
+    found = verdict([work("k", 100 * n, 10) for n in range(10)])
+    assert found.kind == "unknown"
+    assert found.evidence["idle_unknown_frac"] == pytest.approx(810 / 910)
+    assert "at most 89.0%" in found.advice
+    assert "busy" not in found.advice
+
+
+def test_five_causes_below_the_limit_are_no_busy_device():
+    """Of 1,000: 90 queued, 90 communication, 90 copies, 95 before late launches, 85 of input; 550 of compute."""
+    events = [
+        *launched(1, 0, 10, 100),
+        *launched(2, 5, 200, 100),
+        *launched(3, 7, 300, 90, "ncclDevKernel_AllReduce"),
+        *launched(4, 9, 390, 90, "Memcpy DtoH (Device -> Pinned)", cat="gpu_memcpy"),
+        *launched(5, 11, 480, 120),
+        *launched(6, 680, 690, 120),
+        mark("enumerate(DataLoader)#_Iter.__next__", 800, 95),
+        *launched(7, 897, 900, 110),
+    ]
+    found = verdict(events)
+    assert found.kind == "mixed"
+    assert "No cause takes 10% alone: late launches 9.5%, communication 9.0%" in found.advice
+    assert "input 8.5%" in found.advice
+    assert "at most 45.0%" in found.advice
+    assert found.evidence["compute_frac"] == 0.55
+
+
+def test_the_host_before_the_first_kernel_of_a_step_counts_where_the_window_is_of_steps():
+    """A loader of 10 ms, then 2 ms of work; the last 70 us of the step's 12.1 ms come after it."""
+    events = [
+        mark("ProfilerStep#1", 0, 12 * MS + 100_000),
+        mark("enumerate(DataLoader)#_Iter.__next__", 10_000, 10 * MS),
+        *launched(1, 10 * MS + 20_000, 10 * MS + 30_000, 2 * MS),
+    ]
+    found = verdict(events, policy="steps")
+    assert found.kind == "input-bound"
+    assert found.evidence["window_us"] == 12_100
+    assert found.evidence["idle_frac"] == pytest.approx(10.1 / 12.1)
+    assert found.evidence["idle_host_late_frac"] == pytest.approx(10.1 / 12.1)
+    assert "at most 82.6%" in found.advice
+    assert verdict(events).evidence["idle_frac"] == 0.0  # of everything only the time between work is known
+
+
+def test_a_device_that_lags_behind_the_host_is_not_idle_at_the_ends_of_a_step():
+    """Each step of 1 ms launches a kernel of 1 ms that begins when the one before is done, half a step later."""
+    steps = [(n, mark(f"ProfilerStep#{n}", n * MS, MS)) for n in range(3)]
+    events = [e for n, step in steps for e in (step, *launched(n + 1, n * MS + 1_000, n * MS + MS // 2, MS))]
+    found = verdict(events, policy="steps-without-first-and-last")
+    assert found.kind == "idle-free"
+    assert (found.evidence["window_us"], found.evidence["idle_frac"]) == (1_000, 0.0)
 
 
 def test_queued_work_that_waits():
@@ -75,11 +211,49 @@ def test_queued_work_that_waits():
     assert "at most 26.3%" in found.advice
 
 
+def copying(*copies):
+    """Work of 50, copies one after the other from 60 on, work of 100 when they are done."""
+    events, at = launched(1, 0, 10, 50), 60
+    for number, (name, dur) in enumerate(copies, 2):
+        cat = "gpu_memset" if name.startswith("Memset") else "gpu_memcpy"
+        events += launched(number, 2 * number, at, dur, name, cat=cat)
+        at += dur
+    return [*events, *launched(9, 50, at, 100)]
+
+
 def test_copies_that_nothing_hides():
-    events = [*launched(1, 0, 10, 50), *launched(2, 1, 60, 50, "Memcpy", cat="gpu_memcpy"), *launched(3, 2, 110, 100)]
-    assert verdict(events).kind == "copy-bound"
-    between = [*launched(1, 0, 10, 50), *launched(2, 1, 60, 50, "Memcpy DtoD (Device -> Device)", cat="gpu_memcpy")]
-    assert "Remove copies on the device" in verdict([*between, *launched(3, 2, 110, 100)]).advice
+    found = verdict(copying(("Memcpy", 50)))
+    assert found.kind == "copy-bound"
+    assert "at most 25.0%" in found.advice
+
+
+@pytest.mark.parametrize(
+    ("name", "advice", "pinned_memory"),
+    [
+        ("Memcpy HtoD (Pageable -> Device)", "Copy from pinned memory on a stream of its own", True),
+        ("Memcpy HtoD (Pinned -> Device)", "pinned already", False),
+        ("CopyHostToDevice", "Copy from pinned memory", True),
+        ("Memcpy DtoH (Device -> Pageable)", "Copy to pinned memory", True),
+        ("Memcpy DtoH (Device -> Pinned)", "Read results later", False),
+        ("Memcpy DtoD (Device -> Device)", "Remove copies on the device", False),
+        ("Memcpy PtoP (Device -> Device)", "Send between devices", False),
+        ("Memset (Device)", "Clear less", False),
+    ],
+)
+def test_what_to_do_about_a_copy_depends_on_its_kind(name, advice, pinned_memory):
+    found = verdict(copying((name, 50)))
+    assert found.kind == "copy-bound"
+    assert advice in found.advice
+    assert ("pinned memory" in found.advice) == pinned_memory
+    assert f"most time is in {name}: without" in found.advice
+
+
+def test_the_copy_that_is_named_is_the_one_hidden_least():
+    """The longer one runs beside a kernel."""
+    hidden = launched(20, 46, 160, 90, "Memcpy HtoD (Pageable -> Device)", cat="gpu_memcpy", stream=9)
+    found = verdict([*copying(("Memcpy DtoD (Device -> Device)", 60), ("Memset (Device)", 40)), *hidden])
+    assert found.kind == "copy-bound"
+    assert "most time is in Memcpy DtoD" in found.advice
 
 
 def linear(at, m, n, k):
@@ -119,6 +293,34 @@ def test_ceilings_without_known_work_say_nothing():
     found = verdict([*launched(1, 0, 10, 400)], Roofs(name="it", bytes_per_s=1.0, flops_per_s={}))
     assert found.kind == "idle-free"
     assert found.evidence["operators_known_frac"] == 0.0
+
+
+def test_the_bound_is_of_one_device_and_of_its_wall_time():
+    """Two devices run the layer; on the busier one two streams run it at once, in 1,000 of 1,040."""
+    events = [
+        mark("top_mlp", 0, 50),
+        linear(0, 100, 100, 100),
+        *launched(1, 2, 100, 1000),
+        *launched(2, 5, 100, 900, stream=9),
+        linear(20, 100, 100, 100),
+        *launched(3, 22, 100, 990, pid=1),
+        mark("embedding", 60, 20),
+        *launched(4, 62, 1100, 40),
+    ]
+    found = verdict(events)
+    assert found.kind == "idle-free"
+    assert found.evidence["largest_component_frac"] == pytest.approx(1000 / 1040)
+    assert "at most 96.2%" in found.advice
+    roofs = Roofs(name="it", bytes_per_s=1e17, flops_per_s={"float32": 1e15})
+    found = verdict(events, roofs)
+    assert found.kind == "compute-bound"
+    assert found.evidence["operators_known_frac"] == 1.0
+    assert "at most 100.0%" in found.advice
+
+
+def test_work_without_a_duration_has_no_verdict():
+    roofs = Roofs(name="it", bytes_per_s=1.0, flops_per_s={})
+    assert verdict(launched(1, 0, 10, 0), roofs) is None
 
 
 # Without a GPU

@@ -177,6 +177,25 @@ def test_a_users_own_annotations_are_components_and_whole_steps_are_not():
     }
 
 
+@pytest.mark.parametrize(
+    ("name", "component"),
+    [
+        ("enumerate(DataLoader)#_MultiProcessingDataLoaderIter.__next__", "input"),
+        ("## copy_batch_to_gpu ##", "input"),
+        ("## load_batch ##", "input"),
+        ("## start_sparse_data_dist ##", "input_dist"),
+        ("## wait_sparse_data_dist ##", "input_dist"),
+        ("## all2all_data:kjt splits ##", "input_dist"),
+        ("## KJTListSplitsAwaitable wait() ##", "input_dist"),
+    ],
+)
+def test_loading_a_batch_is_not_sending_its_ids_to_their_tables(name, component):
+    events = [mark(name, 0, 50), event("aten::copy_", 5, 20), call(10, 5, 1), work("k", 100, 10, correlation=1)]
+    assert by_kernel(found_in(events)) == {"k": (component, False)}
+    (only,) = component_times(found_in(events))
+    assert (only.component, only.phase) == (component, "")
+
+
 SHAPES = "aten::embedding_bag"
 
 
@@ -198,7 +217,7 @@ def test_ops_decide_without_annotations():
         "mlp",
         "loss",
         "comms",
-        "input",
+        "input_dist",
         OTHER,
     ]
 
@@ -238,9 +257,10 @@ def test_work_without_a_launch_is_known_by_its_name():
         work("ncclDevKernel_SendRecv", 0, 10),
         work("split_embedding_backward_codegen_x", 10, 10),
         work("?", 20, 10),
+        work("void fbgemm_gpu::permute_2D_data_kernel<false, int, long>", 30, 10),
     ]
     found = by_kernel(found_in(events))
-    assert [c for c, _ in found.values()] == ["comms", "embedding", OTHER]
+    assert [c for c, _ in found.values()] == ["comms", "embedding", OTHER, "input_dist"]
 
 
 def test_cpu_only_traces_by_own_time():
@@ -352,7 +372,7 @@ def test_a_rules_file_that_is_absent(tmp_path):
 
 # Real traces
 
-TOLD_APART = {"embedding", "comms", "optimizer", "input"}
+TOLD_APART = {"embedding", "comms", "optimizer", "input", "input_dist"}
 
 
 @pytest.mark.parametrize(
