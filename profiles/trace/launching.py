@@ -51,7 +51,15 @@ class Queue(msgspec.Struct, frozen=True, kw_only=True):
 
 
 # A memset may leave no GPU event, one of 0 bytes for instance, so a lone call is no sign of loss.
-_LAUNCH_WORDS = ("LaunchKernel", "LaunchCooperativeKernel", "GraphLaunch", "MemcpyAsync", "ModuleLaunch")
+# hipMemcpyWithStream is the copy of ROCm that waits; it leaves a GPU event as the asynchronous one does.
+_LAUNCH_WORDS = (
+    "LaunchKernel",
+    "LaunchCooperativeKernel",
+    "GraphLaunch",
+    "MemcpyAsync",
+    "MemcpyWithStream",
+    "ModuleLaunch",
+)
 
 
 def spread(values_ns: Int64) -> Spread:

@@ -122,12 +122,25 @@ def test_two_threads_that_work_half_the_time():
         ("void ncclDevKernel_Broadcast(x)", Kind.COMM),
         ("hcclAllReduce", Kind.COMM),
         ("__amd_rocclr_copyBuffer", Kind.MEMCPY),
+        ("__amd_rocclr_copyBufferAligned", Kind.MEMCPY),
+        ("__amd_rocclr_copyBufferRectAligned", Kind.MEMCPY),
         ("__amd_rocclr_fillBufferAligned", Kind.MEMSET),
         ("volta_sgemm", Kind.COMPUTE),
     ],
 )
 def test_kinds_of_kernels(name, kind):
     assert kind_of(name) is kind
+
+
+def test_a_blocking_copy_of_rocm_without_its_gpu_event_is_missed() -> None:
+    """Of two calls one has its copy: the copy waits on the host until it has ended."""
+    events = [
+        call(0, 5_000, 1, name="hipMemcpyWithStream"),
+        call(6_000, 5_000, 2, name="hipMemcpyWithStream"),
+        work("CopyHostToDevice", 1_000, 3_000, cat="gpu_memcpy", correlation=1),
+    ]
+    found = inspect_trace(trace_of(events))
+    assert (found.launches.pairs, found.quality.launches_without_kernel) == (1, 1)
 
 
 def test_one_launch_of_many_kernels_and_a_driver_call_inside_a_runtime_call():
