@@ -11,11 +11,35 @@ def launch_rows(trace: Trace, gpu_rows: Int64) -> Int64:
     """Row of the runtime or driver call of each GPU event's correlation, NONE where there is none.
 
     Where several calls carry one correlation, the one that began first: a driver call inside a runtime call is part
-    of it.
+    of it. Where these are of several processes, nothing tells which one launched the work: NONE.
     """
-    calls = trace.rows(*LAUNCH_CATEGORIES)
-    calls = calls[trace.correlation[calls] > 0]
+    calls = _calls(trace)
+    calls = calls[~np.isin(trace.correlation[calls], mixed_correlations(trace))]
     return lookup(trace.correlation[calls], calls, trace.correlation[gpu_rows])
+
+
+def mixed_correlations(trace: Trace) -> Int64:
+    """Correlations that calls of more than one process carry: ranks merged into one file, each counting from 1."""
+    calls = _calls(trace)
+    process = processes(trace)[trace.lane[calls]]
+    if not len(calls) or np.all(process == process[0]):
+        return np.zeros(0, np.int64)
+    correlation, code = np.unique(trace.correlation[calls].astype(np.int64), return_inverse=True)
+    pairs = np.unique(code * (int(process.max()) + 1) + process)
+    owners = np.bincount(pairs // (int(process.max()) + 1), minlength=len(correlation))
+    mixed: Int64 = correlation[owners > 1]
+    return mixed
+
+
+def _calls(trace: Trace) -> Int64:
+    calls = trace.rows(*LAUNCH_CATEGORIES)
+    return calls[trace.correlation[calls] > 0]
+
+
+def processes(trace: Trace) -> Int64:
+    """A number of its process for each lane; lanes of one pid have one."""
+    pids = {pid: number for number, pid in enumerate(dict.fromkeys(pid for pid, _ in trace.lanes))}
+    return np.array([pids[pid] for pid, _ in trace.lanes], np.int64)
 
 
 def lookup(keys: np.ndarray, values: Int64, wanted: np.ndarray) -> Int64:

@@ -157,6 +157,39 @@ def test_one_launch_of_many_kernels_and_a_driver_call_inside_a_runtime_call():
     assert (found.launches.by_call, found.quality.launches_without_kernel) == ({"cudaGraphLaunch": 1}, 0)
 
 
+def test_launches_of_ranks_merged_into_one_file_are_unknown_where_they_share_a_number():
+    """Both ranks count correlations from 1; rank 1 begins later and launches once, rank 0 twice."""
+    events = [
+        call(1_000, 500, 1, pid="[TP00] 1"),
+        call(4_000, 500, 2, pid="[TP00] 1"),
+        call(3_000, 500, 1, pid="[TP01] 1"),
+        work("gemm", 2_000, 1_000, correlation=1),
+        work("gemm", 5_000, 1_000, correlation=2),
+        work("gemm", 4_000, 1_000, correlation=1, pid=1),
+    ]
+    trace = trace_of(events)
+    assert sorted(launch_rows(trace, gpu_work(trace).rows).tolist())[:2] == [NONE, NONE]
+    found = inspect_trace(trace)
+    assert (found.launches.pairs, found.launches.delay_us.max) == (1, 0.5)
+    quality = found.quality
+    assert (quality.mixed_correlations, quality.kernels_without_launch, quality.launches_without_kernel) == (1, 2, 0)
+    assert "several processes in one file, with 1 correlation in common" in quality.line
+    alone = inspect_trace(trace_of([e for e in events if e["pid"] in ("[TP00] 1", 0)])).quality
+    assert (alone.mixed_correlations, alone.kernels_without_launch) == (0, 0)
+
+
+def test_steps_of_ranks_merged_into_one_file_hold_all_of_them():
+    events = [
+        mark("ProfilerStep#4", 0, 1000),
+        mark("ProfilerStep#4", 400, 100, tid=2),
+        mark("ProfilerStep#4", 300, 1000, pid=2),
+        mark("ProfilerStep#5", 1000, 900),
+    ]
+    assert [(s.number, s.start_ns, s.end_ns) for s in find_steps(trace_of(events))] == [(4, 0, 1300), (5, 1000, 1900)]
+    own = [mark("step", 0, 50), mark("step", 60, 50), mark("step", 10, 50, pid=2)]
+    assert [(s.number, s.start_ns, s.end_ns) for s in find_steps(trace_of(own))] == [(0, 0, 60), (1, 60, 110)]
+
+
 def test_backward_ops_find_the_latest_forward_op_of_their_number():
     events = [event(f"fwd{n}", 100 * n, 10, sequence=3, forward_thread=0) for n in range(3)]
     events += [event("bwd", at, 5, sequence=3, forward_thread=1, tid=2) for at in (100, 150, 900)]
