@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 
 from bench.errors import UsageError
@@ -198,6 +199,61 @@ def test_backward_ops_find_the_latest_forward_op_of_their_number():
     backward = [row for row in range(len(trace)) if trace.text(row) == "bwd"]
     found = forward_rows(trace, trace.rows(1)[[int(r) for r in backward]])
     assert [NONE if row == NONE else trace.text(row) for row in found] == ["fwd0", "fwd1", "fwd2", NONE]
+
+
+NODE = "autograd::engine::evaluate_function: "
+
+
+def forwards_of(events):
+    """(thread, name) of the forward op of each backward node by the node's (forward thread, name)."""
+    trace = trace_of(events)
+    rows = np.flatnonzero(trace.forward_thread > 0)
+    found = {}
+    for row, at in zip(rows.tolist(), forward_rows(trace, rows).tolist(), strict=True):
+        asked = (int(trace.forward_thread[row]), trace.text(row).removeprefix(NODE))
+        found[asked] = None if at == NONE else (trace.lanes[int(trace.lane[at])][1], trace.text(at))
+    return found
+
+
+def test_a_number_that_two_threads_count_is_sought_on_the_one_that_ran_the_forward_op():
+    """Both threads count from 5; thread 3 runs the backward pass of both, of the profiler's threads 1 and 2."""
+    events = [
+        event("aten::addmm", 0, 40, sequence=5, forward_thread=0),
+        event("aten::relu", 50, 40, sequence=6, forward_thread=0),
+        event("aten::mul", 20, 40, sequence=5, forward_thread=0, tid=2),
+        event("aten::relu", 70, 40, sequence=6, forward_thread=0, tid=2),
+        event(f"{NODE}ReluBackward0", 200, 10, sequence=6, forward_thread=1, tid=3),
+        event(f"{NODE}AddmmBackward0", 210, 10, sequence=5, forward_thread=1, tid=3),
+        event(f"{NODE}ReluBackward0", 220, 10, sequence=6, forward_thread=2, tid=3),
+        event(f"{NODE}MulBackward0", 230, 10, sequence=5, forward_thread=2, tid=3),
+    ]
+    assert forwards_of(events) == {
+        (1, "ReluBackward0"): (1, "aten::relu"),
+        (1, "AddmmBackward0"): (1, "aten::addmm"),
+        (2, "ReluBackward0"): (2, "aten::relu"),
+        (2, "MulBackward0"): (2, "aten::mul"),
+    }
+
+
+def test_a_number_of_two_threads_that_nothing_tells_apart_has_no_forward_op():
+    """A number of one thread alone keeps its op."""
+    events = [
+        event("aten::relu", 0, 40, sequence=6, forward_thread=0),
+        event("aten::relu", 20, 40, sequence=6, forward_thread=0, tid=2),
+        event("my::op", 70, 40, sequence=7, forward_thread=0, tid=2),
+        event(f"{NODE}ReluBackward0", 200, 10, sequence=6, forward_thread=1, tid=3),
+        event(f"{NODE}OtherBackward0", 210, 10, sequence=7, forward_thread=1, tid=3),
+    ]
+    assert forwards_of(events) == {(1, "ReluBackward0"): None, (1, "OtherBackward0"): (2, "my::op")}
+
+
+def test_a_number_of_another_process_is_another_number():
+    events = [
+        event("aten::relu", 0, 40, sequence=6, forward_thread=0),
+        event("aten::mul", 50, 40, sequence=6, forward_thread=0, pid=2, tid=9),
+        event(f"{NODE}ReluBackward0", 200, 10, sequence=6, forward_thread=1, tid=3),
+    ]
+    assert forwards_of(events) == {(1, "ReluBackward0"): (1, "aten::relu")}
 
 
 def steps(count):
