@@ -45,7 +45,8 @@ BACKWARD = "fbgemm::split_embedding_backward_codegen_{}_unweighted_pt2_wrapper"
         ("aten::relu", [[10, 3]], [F], 30, 240),
         ("aten::add_", [[10, 3], [10, 3], []], [F, F, "Scalar"], 30, 360),
         ("aten::mul", [[10, 3], [3]], [F, F], 30, (30 + 3 + 30) * 4),
-        ("aten::copy_", [[10, 3], [10, 3], []], [F, F, "Scalar"], 0, 360),
+        ("aten::copy_", [[10, 3], [10, 3], []], [F, F, "Scalar"], 0, 240),
+        ("aten::copy_", [[10, 3], [3], []], ["c10::Half", F, "Scalar"], 0, 30 * 2 + 3 * 4),
         ("aten::addcdiv_", [[8], [8], [8], []], [F, F, F, "Scalar"], 24, 128),
     ],
 )
