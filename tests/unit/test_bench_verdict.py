@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from bench.inspection.model_tables import operator_names
 from bench.inspection.modelling import Lens, analyse
 from profiles.trace.errors import TraceError
 from profiles.trace.roofs import Roofs, load_roofs
@@ -113,6 +114,13 @@ def test_a_busy_device_against_its_roofs(flops_per_s, bytes_per_s, kind, roof_s)
     assert found.operators[0].fraction_of_roof == pytest.approx(roof_s / 1e-6)
     assert found.achieved[0].fraction_of_roof == pytest.approx(roof_s / 1e-6)
     assert found.machine.name == "it"
+
+
+def test_the_rows_of_one_operator_in_two_types_are_told_apart():
+    half = linear(60, 10, 10, 10)
+    half["args"]["Input type"] = ["c10::Half", "c10::Half"]
+    found = seen([mark("top_mlp", 0, 90), linear(0, 10, 10, 10), half, event("aten::relu", 80, 5)])
+    assert sorted(operator_names(found.operators)) == ["aten::linear (float16)", "aten::linear (float32)", "aten::relu"]
 
 
 def test_ceilings_without_known_work_say_nothing():
