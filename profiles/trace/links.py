@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 
 from profiles.trace.columns import LAUNCH_CATEGORIES, NONE, Category, Int64, Trace
 
+NODE = "autograd::engine::evaluate_function: "
+_LEAF = "AccumulateGrad"
+
 
 def launch_rows(trace: Trace, gpu_rows: Int64) -> Int64:
     """Row of the runtime or driver call of each GPU event's correlation, NONE where there is none.
@@ -137,3 +140,18 @@ def _forward_lanes(trace: Trace, asking: Int64, ops: Int64) -> Int64:
 def _stem(name: str) -> str:
     """What a forward op and its backward node have in common: 'addmm' of aten::addmm and AddmmBackward0."""
     return re.sub(r"Backward\d*$", "", name.rpartition("::")[2].rpartition(" ")[2]).replace("_", "").lower()
+
+
+def leading_nodes(trace: Trace, nodes: Int64) -> Int64:
+    """Per backward node, thread by thread and by start, the position of the one that it belongs to: itself, or for
+    AccumulateGrad, which has no number, the numbered node before it on its thread, whose gradient it stores. NONE where
+    there is none.
+    """
+    is_leaf = np.array([name.startswith(NODE) and name.endswith(_LEAF) for name in trace.names], bool)
+    numbered = trace.sequence[nodes] != NONE
+    leaf = is_leaf[trace.name[nodes]] & ~numbered
+    position = np.arange(len(nodes))
+    new_lane = np.diff(trace.lane[nodes].astype(np.int64), prepend=NONE) != 0
+    first = np.maximum.accumulate(np.where(new_lane, position, 0))
+    before = np.maximum.accumulate(np.where(numbered, position, NONE))
+    return np.where(leaf, np.where(before >= first, before, NONE), position)
