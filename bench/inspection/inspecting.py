@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from bench.inspection import converting as to
 from bench.inspection.quality import assess
 from bench.inspection.result import Inspection, InspectionSet, Quality
-from profiles.trace.breakdown import DeviceTimes, device_times
+from profiles.trace.breakdown import device_times
 from profiles.trace.columns import Process, Trace
 from profiles.trace.copies import copies
 from profiles.trace.gpu import GpuWork, gpu_work
@@ -23,16 +23,20 @@ def inspect_trace(trace: Trace, policy: Policy = "all") -> Inspection:
     work = work_inside(whole, within)
     parts = by_device(work)
     times = {pid: device_times(part) for pid, part in parts.items()}
+    launched, copied = launches(work, within.start_ns, within.end_ns), copies(work)
     rows = host_rows(trace)
     rows = rows[within.holds(trace.ts_ns[rows])]
+    # The line is of the whole trace, which the policy 'all' has looked at already.
+    seen = (trace, within.steps, launched, tuple(times.values()), tuple(copied.values()))
+    quality = assess(*seen) if policy == "all" else _quality(trace, whole)
     return Inspection(
         file=str(trace.path),
         rank=trace.metadata.rank,
-        quality=_quality(trace, whole, times if policy == "all" else None),
+        quality=quality,
         window=to.window(within),
         devices={str(pid): to.device(trace, pid, part, times[pid]) for pid, part in parts.items()},
-        launches=to.launches(launches(work, within.start_ns, within.end_ns)) if len(work) else None,
-        copies={name: to.copy(found) for name, found in copies(work).items()},
+        launches=to.launches(launched) if len(work) else None,
+        copies={name: to.copy(found) for name, found in copied.items()},
         kernels=tuple(to.kernel(found) for found in kernels(work)),
         host=to.host(host_times(trace, rows)),
         ops=tuple(to.op(found) for found in op_times(trace, rows)),
@@ -50,8 +54,7 @@ def by_device(work: GpuWork) -> dict[Process, GpuWork]:
     return {pid: part for pid, part in parts.items() if len(part)}
 
 
-def _quality(trace: Trace, whole: GpuWork, times: dict[Process, DeviceTimes] | None) -> Quality:
+def _quality(trace: Trace, whole: GpuWork) -> Quality:
     """Of the whole trace, whatever part is looked at."""
-    if times is None:
-        times = {pid: device_times(part) for pid, part in by_device(whole).items()}
-    return assess(trace, find_steps(trace), launches(whole), tuple(times.values()), tuple(copies(whole).values()))
+    times = tuple(device_times(part) for part in by_device(whole).values())
+    return assess(trace, find_steps(trace), launches(whole), times, tuple(copies(whole).values()))

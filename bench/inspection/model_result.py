@@ -6,7 +6,9 @@ import msgspec
 
 
 class Operator(msgspec.Struct, frozen=True, kw_only=True):
-    """All calls of one operator in one component and pass; FLOPs, bytes and rates of the `n_known` with known work.
+    """All calls of one operator in one component and pass, a row per `dtype` and convention where these differ.
+
+    FLOPs, bytes and rates are of the `n_known` calls with known work.
 
     `bytes_convention`: algorithmic, logical (lookups), message (collectives), unknown. Rates are over GPU time, over
     the host's time where there is no GPU. `fraction_of_roof` needs --machine.

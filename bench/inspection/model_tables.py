@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from bench.inspection.against_result import Comparison, Row
@@ -83,13 +84,19 @@ def _of_roof(value: float | None) -> str:
     return "" if value is None else f"{value:.0%}" + (DOUBTFUL if beats_roof(value) else "")
 
 
+def operator_names(found: Sequence[Operator]) -> list[str]:
+    """Names of rows; with the type where an operator has several rows in one component and pass."""
+    rows = Counter((o.name, o.component, o.phase) for o in found)
+    return [f"{o.name} ({o.dtype})" if rows[o.name, o.component, o.phase] > 1 else o.name for o in found]
+
+
 def _operators(found: Sequence[Operator], with_roof: bool) -> Table:
     rows = []
-    for o in found[:MOST_ROWS]:
+    for name, o in zip(operator_names(found)[:MOST_ROWS], found, strict=False):
         rate = [_giga(o.flops_per_s) or UNKNOWN, _giga(o.bytes_per_s) or UNKNOWN] if o.n_known else [UNKNOWN, UNKNOWN]
         roof = [_of_roof(o.fraction_of_roof) or UNKNOWN] if with_roof else []
         place = f"{o.component} {o.phase}".strip()
-        rows.append([o.name, place, f"{o.n:,}", f"{o.n_known:,}", ms(o.sum_us), *rate, o.bytes_convention, *roof])
+        rows.append([name, place, f"{o.n:,}", f"{o.n_known:,}", ms(o.sum_us), *rate, o.bytes_convention, *roof])
     columns = ("operator", "component", "n", "known", "sum, ms", "GFLOP/s", "GB/s", "bytes are")
     return _explained(Table("operators by recorded shapes", (*columns, "of roof") if with_roof else columns, rows))
 

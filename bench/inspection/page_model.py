@@ -13,6 +13,7 @@ import numpy as np
 
 from bench.inspection import model_result, page
 from bench.inspection.converting import us
+from bench.inspection.model_tables import operator_names
 from bench.inspection.page_lanes import make_timeline
 from bench.inspection.quality import faults
 from bench.inspection.result import Inspection, Kernel
@@ -182,13 +183,13 @@ def _roofline(found: Inspection) -> page.Roofline | None:
     """Operators whose FLOPs and bytes their shapes tell; without a named machine there are no ceilings."""
     points = tuple(
         page.RoofPoint(
-            name=f"{o.name} (backward)" if o.phase == "backward" else o.name,
+            name=f"{name} (backward)" if o.phase == "backward" else name,
             component=o.component,
             intensity=o.intensity,
             flops_per_s=o.flops_per_s,
             sum_us=o.sum_us,
         )
-        for o in found.operators
+        for name, o in zip(operator_names(found.operators), found.operators, strict=True)
         if o.intensity and o.flops_per_s
     )
     if not points:

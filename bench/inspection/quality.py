@@ -12,7 +12,7 @@ from profiles.trace.breakdown import DeviceTimes
 from profiles.trace.columns import NONE, Category, Trace
 from profiles.trace.copies import Copies
 from profiles.trace.launching import Launches
-from profiles.trace.links import forward_rows
+from profiles.trace.links import forward_rows, mixed_correlations
 from profiles.trace.windows import Step, missing_steps
 
 MOST_STEPS = 5
@@ -40,6 +40,7 @@ def assess(
         file_damage=read.file_damage,
         metadata_lost=read.metadata_lost,
         gpu_events=sum(d.events for d in devices),
+        mixed_correlations=len(mixed_correlations(trace)),
         kernels_without_launch=launches.work_without_launch,
         launches_without_kernel=launches.launches_without_work,
         stream_overlaps=sum(s.overlapping for d in devices for s in d.streams.values()),
@@ -75,6 +76,11 @@ def faults(q: Quality) -> Iterator[str]:
     yield from _reading_faults(q)
     if not q.events_timed:
         yield "nothing with a duration was recorded"
+    if q.mixed_correlations:
+        yield (
+            f"several processes in one file, with {_count(q.mixed_correlations, 'correlation')} in common, so these "
+            "launches are unknown: inspect each process in a file of its own"
+        )
     if q.kernels_without_launch:
         yield f"{_count(q.kernels_without_launch, 'GPU event')} without a launch"
     if q.launches_without_kernel:

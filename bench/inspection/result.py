@@ -18,6 +18,7 @@ class Quality(msgspec.Struct, frozen=True, kw_only=True):
     """How far the trace can be trusted. `line` says it in one sentence; the rest are its numbers.
 
     `events_timed` are those with a usable start and duration, without the categories the reader skips.
+    `mixed_correlations` are numbers that calls of several processes carry.
     """
 
     line: str
@@ -32,6 +33,7 @@ class Quality(msgspec.Struct, frozen=True, kw_only=True):
     file_damage: str | None
     metadata_lost: bool
     gpu_events: int
+    mixed_correlations: int
     kernels_without_launch: int
     launches_without_kernel: int
     stream_overlaps: int

@@ -6,6 +6,7 @@ the kernel's name (profiles/trace/components.toml). Backward work belongs to the
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
@@ -15,19 +16,27 @@ import numpy as np
 from profiles.trace.columns import NONE, Int64
 from profiles.trace.gpu import GpuWork
 from profiles.trace.homes import NOWHERE, PENDING, Bools, Homes, Places, fill
+from profiles.trace.nesting import Nesting
 from profiles.trace.rules import OTHER, Rules
 from profiles.trace.spans import union
-from profiles.trace.stacks import Stacks, stacks
+from profiles.trace.stacks import Frame, Stacks, stacks
 
 FORWARD, BACKWARD, NEITHER = "forward", "backward", ""
 INPUT, INPUT_DIST = "input", "input_dist"
 """Components of the shipped rules that verdicts know: batches to the device, ids to the ranks of their tables."""
 _NO_PASS = frozenset({"optimizer", INPUT, INPUT_DIST, "comms", OTHER})
 _GRAPH_LAUNCH = "GraphLaunch"
+_WAITING = (INPUT, INPUT_DIST, "comms")
+# Backends name their collectives so; the call itself may be no op, and the thread waits for another.
+_COLLECTIVE = re.compile("^(nccl|rccl|gloo|hccl|xccl|ucc|mpi):")
 
 
 class ComponentTimes(msgspec.Struct, frozen=True, kw_only=True):
-    """One component in one pass: GPU time summed, as the union of its events, and own time of its host ops."""
+    """One component in one pass: GPU time summed, as the union of its events, and own time of its host ops.
+
+    Without GPU work, what the busiest thread spent: `thread_ns` is own time of its ops there, `waiting_ns` time of its
+    annotations there outside what they enclose, for input and communication alone.
+    """
 
     component: str
     phase: str
@@ -35,6 +44,8 @@ class ComponentTimes(msgspec.Struct, frozen=True, kw_only=True):
     gpu_wall_ns: int
     cpu_ns: int
     gpu_events: int
+    thread_ns: int = 0
+    waiting_ns: int = 0
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -81,6 +92,9 @@ def components(work: GpuWork, rules: Rules, found: Stacks | None = None) -> Comp
     known = np.flatnonzero(work.launch != NONE)
     around[known] = held.around(work.launch[known])
     gpu = _gpu_components(work, homes, held, around)
+    host = np.where(homes.component == PENDING, 0, homes.component)
+    if not len(work):
+        _name_collectives(held, homes, host)
     return Components(
         work=work,
         stacks=held,
@@ -88,10 +102,18 @@ def components(work: GpuWork, rules: Rules, found: Stacks | None = None) -> Comp
         around=around,
         gpu=gpu,
         gpu_backward=_of(held.backward, around),
-        host=np.where(homes.component == PENDING, 0, homes.component),
+        host=host,
         only_when=homes.only_when(),
         own_ns=held.own_op_ns(),
     )
+
+
+def _name_collectives(held: Stacks, homes: Homes, host: Int64) -> None:
+    """Annotations of collectives are communication: rules look through them, and no kernel says so on a CPU."""
+    named = np.array([_COLLECTIVE.search(name) is not None for name in held.trace.names], bool)
+    marks = np.flatnonzero((held.frame == Frame.ANNOTATION) & named[held.trace.name[held.rows]])
+    if len(marks):
+        host[marks] = homes.code("comms")
 
 
 def _of(flags: Bools, at: Int64) -> Bools:
@@ -152,14 +174,48 @@ def _distinct(keys: Int64) -> tuple[list[list[int]], Int64]:
 
 def component_times(found: Components, host: Bools | None = None) -> tuple[ComponentTimes, ...]:
     """Times by component and pass, the most GPU time first, then the most CPU time. `host`: which host events count."""
-    own_ns = found.own_ns if host is None else np.where(host, found.own_ns, 0)
+    counts = np.ones(len(found.host), bool) if host is None else host
+    own_ns = np.where(counts, found.own_ns, 0)
     cpu_ns = np.bincount(2 * found.host + found.stacks.backward, own_ns, minlength=2 * len(found.names))
+    thread_ns, waiting_ns = _on_busiest(found, counts)
     key = 2 * found.gpu + found.gpu_backward
     events = np.bincount(key, minlength=2 * len(found.names))
     times = [
-        _times_of(found, at, key == at, int(cpu_ns[at])) for at in np.flatnonzero((events > 0) | (cpu_ns > 0)).tolist()
+        msgspec.structs.replace(
+            _times_of(found, at, key == at, int(cpu_ns[at])),
+            thread_ns=int(thread_ns[at]),
+            waiting_ns=int(waiting_ns[at]),
+        )
+        for at in np.flatnonzero((events > 0) | (cpu_ns > 0) | (waiting_ns > 0)).tolist()
     ]
     return tuple(sorted(times, key=lambda t: (-t.gpu_sum_ns, -t.cpu_ns, t.component, t.phase)))
+
+
+def busiest_lane(found: Components, host: Bools) -> int:
+    """The thread whose ops take the most time, as a number of the trace's lanes; NONE where no op takes any."""
+    held = found.stacks
+    spent = np.bincount(held.trace.lane[held.rows], np.where(host, found.own_ns, 0))
+    return int(np.argmax(spent)) if spent.any() else NONE
+
+
+def _on_busiest(found: Components, host: Bools) -> tuple[Int64, Int64]:
+    """(own time of ops, time waited) of the busiest thread by component and pass; zeros where there is GPU work."""
+    thread_ns, waiting_ns = np.zeros((2, 2 * len(found.names)), np.int64)
+    held, lane = found.stacks, busiest_lane(found, host)
+    if len(found.work) or lane == NONE:
+        return thread_ns, waiting_ns
+    trace, is_op = held.trace, held.frame != Frame.ANNOTATION
+    mine = np.flatnonzero(host & (trace.lane[held.rows] == lane))
+    key = 2 * found.host[mine] + held.backward[mine]
+    np.add.at(thread_ns, key, found.own_ns[mine])
+    # From the first op to the last, which is the span that times are held against.
+    ops = held.rows[host & is_op]
+    first_ns, last_ns = trace.ts_ns[ops].min(), trace.end_ns[ops].max()
+    starts = np.clip(trace.ts_ns[held.rows[mine]], first_ns, last_ns)
+    ends = np.clip(trace.end_ns[held.rows[mine]], first_ns, last_ns)
+    waits = np.array([name in _WAITING for name in found.names], bool)[found.host[mine]] & ~is_op[mine]
+    np.add.at(waiting_ns, key[waits], Nesting(starts, ends).own_ns()[waits])
+    return thread_ns, waiting_ns
 
 
 def _times_of(found: Components, key: int, on_gpu: Bools, cpu_ns: int) -> ComponentTimes:

@@ -23,7 +23,7 @@ class Kind(IntEnum):
 
 _COMM_PREFIXES = ("nccl", "rccl")
 _COMM_WORDS = ("ncclKernel", "ncclDevKernel", "hccl")
-# ROCm copies and fills with kernels of its runtime.
+# ROCm copies and fills with kernels of its runtime: copyBuffer, copyBufferAligned, copyBufferRect and so on.
 _COPY_KERNEL = "__amd_rocclr_copyBuffer"
 _FILL_KERNEL = "__amd_rocclr_fillBuffer"
 
@@ -68,7 +68,7 @@ def kind_of(name: str) -> Kind:
     """What a kernel of this name does."""
     if name.startswith(_COMM_PREFIXES) or any(word in name for word in _COMM_WORDS):
         return Kind.COMM
-    if name == _COPY_KERNEL:
+    if name.startswith(_COPY_KERNEL):
         return Kind.MEMCPY
     return Kind.MEMSET if name.startswith(_FILL_KERNEL) else Kind.COMPUTE
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from profiles.trace.columns import LAUNCH_CATEGORIES, NONE, Int64
 from profiles.trace.gpu import GpuWork
+from profiles.trace.links import mixed_correlations
 
 
 class Spread(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,7 +52,15 @@ class Queue(msgspec.Struct, frozen=True, kw_only=True):
 
 
 # A memset may leave no GPU event, one of 0 bytes for instance, so a lone call is no sign of loss.
-_LAUNCH_WORDS = ("LaunchKernel", "LaunchCooperativeKernel", "GraphLaunch", "MemcpyAsync", "ModuleLaunch")
+# hipMemcpyWithStream is the copy of ROCm that waits; it leaves a GPU event as the asynchronous one does.
+_LAUNCH_WORDS = (
+    "LaunchKernel",
+    "LaunchCooperativeKernel",
+    "GraphLaunch",
+    "MemcpyAsync",
+    "MemcpyWithStream",
+    "ModuleLaunch",
+)
 
 
 def spread(values_ns: Int64) -> Spread:
@@ -104,8 +113,10 @@ def _without_work(work: GpuWork, calls: Int64, used: Int64) -> int:
     launching = np.array([any(word in name for word in _LAUNCH_WORDS) for name in trace.names], bool)
     idle = calls[launching[trace.name[calls]] & ~np.isin(calls, used)]
     correlations = trace.correlation[idle]
-    # A driver call inside a runtime call shares its correlation, and its work.
-    return int(np.count_nonzero(~np.isin(correlations, trace.correlation[used])))
+    # A driver call inside a runtime call shares its correlation, and its work. Of correlations that several processes
+    # carry it is not known whose the work is.
+    known = np.concatenate([trace.correlation[used].astype(np.int64), mixed_correlations(trace)])
+    return int(np.count_nonzero(~np.isin(correlations, known)))
 
 
 def _by_name(work: GpuWork, rows: Int64) -> dict[str, int]:

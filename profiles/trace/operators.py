@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from profiles.trace.columns import NONE, Int64
 from profiles.trace.components import Components, phase_of
+from profiles.trace.fields import Interned
 from profiles.trace.homes import Bools
 from profiles.trace.opwork import message_work, op_work
 from profiles.trace.shapes import OpWork
@@ -21,7 +22,7 @@ from profiles.trace.stacks import Frame, Stacks, nearest
 
 
 class OperatorTimes(msgspec.Struct, frozen=True, kw_only=True):
-    """All calls of one operator in one component and pass.
+    """All calls of one operator in one component and pass; a row per type and way to count bytes where these differ.
 
     `sum_ns` is the time of all `n` calls: GPU time of what they launched, or on a trace without a GPU their time on
     the host. FLOPs, bytes and `known_ns` are of the `n_known` calls whose work the shapes tell; `bytes_convention`
@@ -71,6 +72,9 @@ class _Works:
             codes[at] = seen[key]
         self.codes = np.where(_around_sparse(held), 0, codes)
         self._add_messages(held)
+        manners: Interned[tuple[str, str]] = Interned()
+        told = [manners[kind.convention, kind.dtype] if kind is not None else NONE for kind in self.kinds]
+        self._manner = np.array(told, np.int64)
 
     def _add_messages(self, held: Stacks) -> None:
         """Collectives whose own arguments say what they sent."""
@@ -86,6 +90,12 @@ class _Works:
         """A number of every op's work, NaN where it is not known."""
         values = [getattr(kind, field) if kind is not None else None for kind in self.kinds]
         return np.array([np.nan if v is None else float(v) for v in values])[self.codes]
+
+    def alike(self, ops: Int64) -> list[Int64]:
+        """Ops divided by type and convention where their known work has several; else all of them together."""
+        of_op = self._manner[self.codes[ops]]
+        found = np.unique(of_op)
+        return [ops[of_op == one] for one in found.tolist()] if np.count_nonzero(found != NONE) > 1 else [ops]
 
 
 _SPARSE = re.compile(r"^aten::(_?indices|_?values|_nnz|_?coalesced?_?|is_coalesced|_?sparse_\w+)$")
@@ -149,7 +159,7 @@ def _gpu_spent(found: Components, outer: Int64, direct: Int64) -> Int64:
 
 
 def _grouped(found: Components, works: _Works, counted: Int64, spent: Int64) -> tuple[OperatorTimes, ...]:
-    """Sums by name, component, pass and convention."""
+    """Sums by name, component, pass, and how the known work is counted and in what type: these decide its roof."""
     held = found.stacks
     flops, moved = works.column("flops"), works.column("bytes")
     row, table = works.column("row_bytes"), works.column("table_bytes")
@@ -158,7 +168,8 @@ def _grouped(found: Components, works: _Works, counted: Int64, spent: Int64) -> 
     keys, counted = keys[:, order], counted[order]
     first = np.flatnonzero(np.append(True, np.any(np.diff(keys, axis=1) != 0, axis=0))) if len(counted) else counted
     rows = []
-    for part in np.split(counted, first[1:]) if len(counted) else []:
+    same_name = np.split(counted, first[1:]) if len(counted) else []
+    for part in (alike for together in same_name for alike in works.alike(together)):
         known = part[works.codes[part] > 0]
         kind = works.kinds[works.codes[known[0]]] if len(known) else None
         component = found.names[int(found.host[part[0]])]
@@ -179,7 +190,7 @@ def _grouped(found: Components, works: _Works, counted: Int64, spent: Int64) -> 
                 table_bytes=_mean(table[known]),
             )
         )
-    return tuple(sorted(rows, key=lambda o: (-o.sum_ns, o.name, o.component, o.phase)))
+    return tuple(sorted(rows, key=lambda o: (-o.sum_ns, o.name, o.component, o.phase, o.dtype)))
 
 
 def _mean(values: NDArray[np.float64]) -> float | None:

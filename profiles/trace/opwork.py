@@ -72,9 +72,13 @@ def _linear(call: Call) -> OpWork | None:
     return _product(call, [prod(x[:-1]), x[-1]], [weight[1], weight[0]], 0, bias) if len(weight) == 2 else None
 
 
-def _moved(call: Call) -> OpWork | None:
-    """Every element of every tensor is read, and as many written as the largest has."""
-    return _elementwise(call, 0.0)
+def _copied(call: Call) -> OpWork | None:
+    """copy_(destination, source): one is written, the other read, each in its own type."""
+    to, source = call.dims[0], call.dims[1]
+    written, read = call.size(0), call.size(1)
+    if not is_tensor(to) or written is None or read is None:
+        return None
+    return OpWork(0.0, float(prod(to) * written + prod(source) * read), dtype=call.dtype(0))
 
 
 def _elementwise(call: Call, flops: float) -> OpWork | None:
@@ -169,7 +173,7 @@ _FORMULAS: dict[str, Callable[[Call], OpWork | None]] = {
         for name in ("add", "sub", "mul", "div", "relu", "clamp_min", "threshold_backward")
     },
     **{f"aten::{name}": _pointwise(3) for name in ("addcmul", "addcdiv")},
-    "aten::copy": _moved,
+    "aten::copy": _copied,
 }
 _BACKWARD = re.compile(r"^fbgemm::split_embedding_backward_codegen_\w+_wrapper$")
 _FAMILIES: tuple[tuple[re.Pattern[str], Callable[[Call], OpWork | None]], ...] = (

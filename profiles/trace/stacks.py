@@ -11,11 +11,9 @@ from numpy.typing import NDArray
 
 from profiles.trace.columns import NONE, Category, Int64, Trace
 from profiles.trace.fields import Interned
-from profiles.trace.links import forward_rows
+from profiles.trace.links import NODE, forward_rows, leading_nodes
 from profiles.trace.nesting import Nesting
 
-NODE = "autograd::engine::evaluate_function: "
-_LEAF = "AccumulateGrad"
 _OLD_MARKS = ("ProfilerStep", "Optimizer.", "enumerate(DataLoader)")
 """Traces of 2021 count the profiler's own annotations among the ops."""
 
@@ -41,7 +39,7 @@ class Stacks:
     """Host events by thread and start, arrays of one length; indices of events everywhere, NONE for none.
 
     `forward` is the forward op that the innermost numbered node around an event differentiates; `backward` whether
-    any node is around it. A node without a number (AccumulateGrad) has the forward op of the node before it.
+    any node is around it. AccumulateGrad has no number and the forward op of the numbered node before it.
     """
 
     trace: Trace
@@ -125,17 +123,8 @@ def _forward(trace: Trace, rows: Int64, parents: Int64, frame: NDArray[np.uint8]
     found = forward_rows(trace, rows[nodes])
     of_node = np.full(len(rows), NONE, np.int64)
     of_node[nodes] = np.where(found == NONE, NONE, index[found])
-    leaf = np.array([name.startswith(NODE) and name.endswith(_LEAF) for name in trace.names], bool)
-    _follow(of_node, nodes, leaf[trace.name[rows[nodes]]], trace.lane[rows[nodes]])
+    leading = leading_nodes(trace, rows[nodes])
+    of_node[nodes] = np.where(leading == NONE, NONE, of_node[nodes[leading]])
     holder = nearest(parents, of_node != NONE)
     forward = np.where(holder == NONE, NONE, of_node[holder])
     return forward, nearest(parents, frame == Frame.NODE) != NONE
-
-
-def _follow(of_node: Int64, nodes: Int64, leaf: NDArray[np.bool_], lanes: NDArray[np.signedinteger]) -> None:
-    """AccumulateGrad stores the gradient of the numbered node before it on its thread: give it that one's op."""
-    position = np.arange(len(nodes))
-    first = np.maximum.accumulate(np.where(np.diff(lanes.astype(np.int64), prepend=NONE) != 0, position, 0))
-    named = np.maximum.accumulate(np.where(of_node[nodes] != NONE, position, NONE))
-    follows = leaf & (of_node[nodes] == NONE) & (named >= first)
-    of_node[nodes[follows]] = of_node[nodes[named[follows]]]

@@ -14,13 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from profiles.trace.columns import GPU_CATEGORIES, NONE, Category, Int64, Trace
-from profiles.trace.links import forward_rows, launch_rows
+from profiles.trace.links import NODE, forward_rows, launch_rows, leading_nodes
 from profiles.trace.nesting import Nesting
 from profiles.trace.spans import union
 
 STEP = "step"
 BACKWARD = "backward"
-NODE = "autograd::engine::evaluate_function: "
 
 
 class StageTimes(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,12 +84,10 @@ class _Homes:
         return homes
 
     def _name_nodes(self, nodes: Int64, homes: Int64) -> None:
-        """A node without a number (AccumulateGrad) belongs to the one before it, whose gradient it stores."""
-        lanes = self._trace.lane[nodes]
-        position = np.arange(len(nodes))
-        first = np.maximum.accumulate(np.where(np.diff(lanes, prepend=NONE) != 0, position, 0))
-        named = np.maximum.accumulate(np.where(homes != NONE, position, NONE))
-        self._of_row[nodes] = np.where(named >= first, homes[named], self._backward)
+        """Nodes and what follows them; a node without a number that follows none belongs to no stage."""
+        leading = leading_nodes(self._trace, nodes)
+        known = (leading != NONE) & (homes[leading] != NONE)
+        self._of_row[nodes] = np.where(known, homes[leading], self._backward)
 
     def lane(self, lane: int) -> tuple[Int64, Nesting]:
         """(rows with a home, how they nest) of one thread."""

@@ -16,7 +16,7 @@ from profiles.trace.spans import Spans, union, without
 from profiles.trace.stacks import Frame, nearest
 from profiles.trace.windows import Window
 
-_SYNCS = ("Synchronize", "aten::item", "aten::_local_scalar_dense", "aten::nonzero")
+_SYNCS = ("Synchronize", "hipMemcpyWithStream", "aten::item", "aten::_local_scalar_dense", "aten::nonzero")
 RETURN_NS = 50_000
 """A waiting call returns this long after the device is done at most, as do calls of one op that wait in turn."""
 

@@ -20,7 +20,7 @@ from profiles.trace.windows import Step
 
 WAITING_KINDS = (Kind.COMM, Kind.MEMCPY)
 """GPU work whose length depends on other ranks or on the host."""
-_SYNCS = ("Synchronize",)
+_SYNCS = ("Synchronize", "hipMemcpyWithStream")
 Part = tuple[str, str]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from profiles.trace.columns import NONE, Int64
-from profiles.trace.components import Components
+from profiles.trace.components import Components, busiest_lane
 from profiles.trace.homes import Bools
 from profiles.trace.shapes import SIZES
 from profiles.trace.stacks import Frame
@@ -14,10 +14,11 @@ FEWEST_CALLS = 3
 
 
 def tiny_ops(found: Components, host: Bools, below_ns: int) -> tuple[int, int, int, int]:
-    """(own time of all ops, how many, own time of those shorter than `below_ns`, how many of them)."""
-    ops = host & (found.stacks.frame != Frame.ANNOTATION)
-    durs = found.stacks.trace.dur_ns[found.stacks.rows]
-    tiny = ops & (durs < below_ns)
+    """(own time of all ops, how many, own time of those shorter than `below_ns` on the busiest thread, how many)."""
+    held = found.stacks
+    ops = host & (held.frame != Frame.ANNOTATION)
+    durs = held.trace.dur_ns[held.rows]
+    tiny = ops & (durs < below_ns) & (held.trace.lane[held.rows] == busiest_lane(found, host))
     own = found.own_ns
     return int(own[ops].sum()), int(ops.sum()), int(own[tiny].sum()), int(tiny.sum())
 

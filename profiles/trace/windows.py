@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
 from itertools import islice, pairwise
 from typing import Literal, get_args
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from profiles.trace.columns import NONE, Category, Int64, Trace
 from profiles.trace.errors import TraceError
 from profiles.trace.gpu import GpuWork
+from profiles.trace.links import processes
 
 Policy = Literal["all", "steps", "steps-without-first-and-last"]
 POLICIES: tuple[Policy, ...] = get_args(Policy)
@@ -46,18 +48,33 @@ class Window(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def find_steps(trace: Trace) -> tuple[Step, ...]:
-    """The profiler's steps by start (ProfilerStep#N), or else annotations named 'step'."""
+    """The profiler's steps by start (ProfilerStep#N), or else annotations named 'step'.
+
+    Where several processes share a file, a step lasts from the first begin to the last end of its number.
+    """
     numbers = {code: int(m[1]) for code, name in enumerate(trace.names) if (m := STEP_NAME.fullmatch(name))}
     codes = np.array(list(numbers), np.int64) if numbers else trace.codes(_OWN_STEP)
     # Traces of 2021 count annotations among the operators.
     rows = trace.rows(Category.ANNOTATION, Category.CPU_OP) if numbers else trace.rows(Category.ANNOTATION)
     rows = rows[np.isin(trace.name[rows], codes)]
+    of_process = processes(trace)[trace.lane[rows]]
+    found: dict[int, Step] = {}
+    for process in np.unique(of_process).tolist():
+        for step in _steps_of(trace, rows[of_process == process], numbers):
+            known = found.get(step.number, step)
+            whole = Step(step.number, min(known.start_ns, step.start_ns), max(known.end_ns, step.end_ns))
+            found[step.number] = whole
+    return tuple(sorted(found.values(), key=lambda s: s.start_ns))
+
+
+def _steps_of(trace: Trace, rows: Int64, numbers: Mapping[int, int]) -> Iterable[Step]:
+    """The steps of one process; of two with one number the first. `numbers` by the name's code, else they count."""
     found: dict[int, Step] = {}
     for count, row in enumerate(rows.tolist()):
         number = numbers.get(int(trace.name[row]), count)
         start_ns = int(trace.ts_ns[row])
         found.setdefault(number, Step(number, start_ns, start_ns + int(trace.dur_ns[row])))
-    return tuple(sorted(found.values(), key=lambda s: s.start_ns))
+    return found.values()
 
 
 def window(trace: Trace, policy: Policy = "all") -> Window:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 
 from bench.errors import UsageError
@@ -122,12 +123,25 @@ def test_two_threads_that_work_half_the_time():
         ("void ncclDevKernel_Broadcast(x)", Kind.COMM),
         ("hcclAllReduce", Kind.COMM),
         ("__amd_rocclr_copyBuffer", Kind.MEMCPY),
+        ("__amd_rocclr_copyBufferAligned", Kind.MEMCPY),
+        ("__amd_rocclr_copyBufferRectAligned", Kind.MEMCPY),
         ("__amd_rocclr_fillBufferAligned", Kind.MEMSET),
         ("volta_sgemm", Kind.COMPUTE),
     ],
 )
 def test_kinds_of_kernels(name, kind):
     assert kind_of(name) is kind
+
+
+def test_a_blocking_copy_of_rocm_without_its_gpu_event_is_missed() -> None:
+    """Of two calls one has its copy: the copy waits on the host until it has ended."""
+    events = [
+        call(0, 5_000, 1, name="hipMemcpyWithStream"),
+        call(6_000, 5_000, 2, name="hipMemcpyWithStream"),
+        work("CopyHostToDevice", 1_000, 3_000, cat="gpu_memcpy", correlation=1),
+    ]
+    found = inspect_trace(trace_of(events))
+    assert (found.launches.pairs, found.quality.launches_without_kernel) == (1, 1)
 
 
 def test_one_launch_of_many_kernels_and_a_driver_call_inside_a_runtime_call():
@@ -144,6 +158,39 @@ def test_one_launch_of_many_kernels_and_a_driver_call_inside_a_runtime_call():
     assert (found.launches.by_call, found.quality.launches_without_kernel) == ({"cudaGraphLaunch": 1}, 0)
 
 
+def test_launches_of_ranks_merged_into_one_file_are_unknown_where_they_share_a_number():
+    """Both ranks count correlations from 1; rank 1 begins later and launches once, rank 0 twice."""
+    events = [
+        call(1_000, 500, 1, pid="[TP00] 1"),
+        call(4_000, 500, 2, pid="[TP00] 1"),
+        call(3_000, 500, 1, pid="[TP01] 1"),
+        work("gemm", 2_000, 1_000, correlation=1),
+        work("gemm", 5_000, 1_000, correlation=2),
+        work("gemm", 4_000, 1_000, correlation=1, pid=1),
+    ]
+    trace = trace_of(events)
+    assert sorted(launch_rows(trace, gpu_work(trace).rows).tolist())[:2] == [NONE, NONE]
+    found = inspect_trace(trace)
+    assert (found.launches.pairs, found.launches.delay_us.max) == (1, 0.5)
+    quality = found.quality
+    assert (quality.mixed_correlations, quality.kernels_without_launch, quality.launches_without_kernel) == (1, 2, 0)
+    assert "several processes in one file, with 1 correlation in common" in quality.line
+    alone = inspect_trace(trace_of([e for e in events if e["pid"] in ("[TP00] 1", 0)])).quality
+    assert (alone.mixed_correlations, alone.kernels_without_launch) == (0, 0)
+
+
+def test_steps_of_ranks_merged_into_one_file_hold_all_of_them():
+    events = [
+        mark("ProfilerStep#4", 0, 1000),
+        mark("ProfilerStep#4", 400, 100, tid=2),
+        mark("ProfilerStep#4", 300, 1000, pid=2),
+        mark("ProfilerStep#5", 1000, 900),
+    ]
+    assert [(s.number, s.start_ns, s.end_ns) for s in find_steps(trace_of(events))] == [(4, 0, 1300), (5, 1000, 1900)]
+    own = [mark("step", 0, 50), mark("step", 60, 50), mark("step", 10, 50, pid=2)]
+    assert [(s.number, s.start_ns, s.end_ns) for s in find_steps(trace_of(own))] == [(0, 0, 60), (1, 60, 110)]
+
+
 def test_backward_ops_find_the_latest_forward_op_of_their_number():
     events = [event(f"fwd{n}", 100 * n, 10, sequence=3, forward_thread=0) for n in range(3)]
     events += [event("bwd", at, 5, sequence=3, forward_thread=1, tid=2) for at in (100, 150, 900)]
@@ -152,6 +199,61 @@ def test_backward_ops_find_the_latest_forward_op_of_their_number():
     backward = [row for row in range(len(trace)) if trace.text(row) == "bwd"]
     found = forward_rows(trace, trace.rows(1)[[int(r) for r in backward]])
     assert [NONE if row == NONE else trace.text(row) for row in found] == ["fwd0", "fwd1", "fwd2", NONE]
+
+
+NODE = "autograd::engine::evaluate_function: "
+
+
+def forwards_of(events):
+    """(thread, name) of the forward op of each backward node by the node's (forward thread, name)."""
+    trace = trace_of(events)
+    rows = np.flatnonzero(trace.forward_thread > 0)
+    found = {}
+    for row, at in zip(rows.tolist(), forward_rows(trace, rows).tolist(), strict=True):
+        asked = (int(trace.forward_thread[row]), trace.text(row).removeprefix(NODE))
+        found[asked] = None if at == NONE else (trace.lanes[int(trace.lane[at])][1], trace.text(at))
+    return found
+
+
+def test_a_number_that_two_threads_count_is_sought_on_the_one_that_ran_the_forward_op():
+    """Both threads count from 5; thread 3 runs the backward pass of both, of the profiler's threads 1 and 2."""
+    events = [
+        event("aten::addmm", 0, 40, sequence=5, forward_thread=0),
+        event("aten::relu", 50, 40, sequence=6, forward_thread=0),
+        event("aten::mul", 20, 40, sequence=5, forward_thread=0, tid=2),
+        event("aten::relu", 70, 40, sequence=6, forward_thread=0, tid=2),
+        event(f"{NODE}ReluBackward0", 200, 10, sequence=6, forward_thread=1, tid=3),
+        event(f"{NODE}AddmmBackward0", 210, 10, sequence=5, forward_thread=1, tid=3),
+        event(f"{NODE}ReluBackward0", 220, 10, sequence=6, forward_thread=2, tid=3),
+        event(f"{NODE}MulBackward0", 230, 10, sequence=5, forward_thread=2, tid=3),
+    ]
+    assert forwards_of(events) == {
+        (1, "ReluBackward0"): (1, "aten::relu"),
+        (1, "AddmmBackward0"): (1, "aten::addmm"),
+        (2, "ReluBackward0"): (2, "aten::relu"),
+        (2, "MulBackward0"): (2, "aten::mul"),
+    }
+
+
+def test_a_number_of_two_threads_that_nothing_tells_apart_has_no_forward_op():
+    """A number of one thread alone keeps its op."""
+    events = [
+        event("aten::relu", 0, 40, sequence=6, forward_thread=0),
+        event("aten::relu", 20, 40, sequence=6, forward_thread=0, tid=2),
+        event("my::op", 70, 40, sequence=7, forward_thread=0, tid=2),
+        event(f"{NODE}ReluBackward0", 200, 10, sequence=6, forward_thread=1, tid=3),
+        event(f"{NODE}OtherBackward0", 210, 10, sequence=7, forward_thread=1, tid=3),
+    ]
+    assert forwards_of(events) == {(1, "ReluBackward0"): None, (1, "OtherBackward0"): (2, "my::op")}
+
+
+def test_a_number_of_another_process_is_another_number():
+    events = [
+        event("aten::relu", 0, 40, sequence=6, forward_thread=0),
+        event("aten::mul", 50, 40, sequence=6, forward_thread=0, pid=2, tid=9),
+        event(f"{NODE}ReluBackward0", 200, 10, sequence=6, forward_thread=1, tid=3),
+    ]
+    assert forwards_of(events) == {(1, "ReluBackward0"): (1, "aten::relu")}
 
 
 def steps(count):

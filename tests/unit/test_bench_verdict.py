@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from bench.inspection.model_tables import operator_names
 from bench.inspection.modelling import Lens, analyse
 from profiles.trace.errors import TraceError
 from profiles.trace.roofs import Roofs, load_roofs
@@ -289,6 +290,13 @@ def test_a_busy_device_against_its_roofs(flops_per_s, bytes_per_s, kind, roof_s)
     assert found.machine.name == "it"
 
 
+def test_the_rows_of_one_operator_in_two_types_are_told_apart():
+    half = linear(60, 10, 10, 10)
+    half["args"]["Input type"] = ["c10::Half", "c10::Half"]
+    found = seen([mark("top_mlp", 0, 90), linear(0, 10, 10, 10), half, event("aten::relu", 80, 5)])
+    assert sorted(operator_names(found.operators)) == ["aten::linear (float16)", "aten::linear (float32)", "aten::relu"]
+
+
 def test_ceilings_without_known_work_say_nothing():
     found = verdict([*launched(1, 0, 10, 400)], Roofs(name="it", bytes_per_s=1.0, flops_per_s={}))
     assert found.kind == "idle-free"
@@ -335,6 +343,51 @@ def test_a_host_that_dispatches_tiny_operators():
     assert found.kind == "dispatch-bound"
     assert found.evidence["tiny_ops_count"] == 50
     assert found.evidence["gaps_frac"] == pytest.approx(49_000 / 149_000)
+
+
+def test_a_host_that_waits_for_its_loader_or_for_other_ranks_has_nothing_to_fuse():
+    """20 us of work, 160 us in which the thread waits inside an annotation without ops, 20 us of work."""
+
+    def waiting(name):
+        return [event("aten::mm", 0, 20_000), mark(name, 20_000, 160_000), event("aten::mm", 180_000, 20_000)]
+
+    found = host(waiting("enumerate(DataLoader)#_MultiProcessingDataLoaderIter.__next__"))
+    assert found.kind == "input-bound"
+    assert "at most 80.0%" in found.advice
+    assert (found.evidence["gaps_frac"], found.evidence["busiest_thread_input_frac"]) == (0.0, 0.8)
+    found = host(waiting("gloo:all_reduce"))
+    assert found.kind == "communication-bound"
+    assert (found.evidence["gaps_frac"], found.evidence["busiest_thread_comms_frac"]) == (0.0, 0.8)
+    assert host(waiting("my part")).kind == "dispatch-bound"
+
+
+def test_waiting_before_the_first_op_is_no_part_of_the_span():
+    events = [mark("enumerate(DataLoader)#_Iter.__next__", 0, 900_000), event("aten::mm", 900_000, 100_000)]
+    found = host(events)
+    assert found.evidence["busiest_thread_input_frac"] == 0.0
+    assert found.kind == "mlp-bound"
+
+
+def test_ops_inside_an_input_annotation_count_once():
+    """100 us in the loader, 30 of them in an op; then 100 us of work. Threads beside it load meanwhile."""
+    events = [
+        event("aten::mm", 0, 20_000),
+        mark("enumerate(DataLoader)#_Iter.__next__", 20_000, 100_000),
+        event("aten::stack", 50_000, 30_000),
+        event("aten::mm", 120_000, 80_000),
+        mark("load_batch", 0, 110_000, tid=2),
+        event("aten::stack", 0, 110_000, tid=2),
+    ]
+    found = host(events)
+    assert (found.kind, found.evidence["busiest_thread_input_frac"]) == ("input-bound", 0.5)
+
+
+def test_tiny_ops_of_other_threads_are_no_dispatch():
+    """One thread is in its tables for 100 us, another runs 45 ops of 2 us meanwhile."""
+    events = [mark("embedding", 0, 100_000), event("aten::embedding_bag", 0, 100_000)]
+    events += [event("aten::mul", 2_200 * n, 2_000, tid=2) for n in range(45)]
+    found = host(events)
+    assert (found.kind, found.evidence["tiny_ops_count"]) == ("embedding-bound", 0)
 
 
 def test_a_host_in_its_tables_or_its_layers_or_its_update():

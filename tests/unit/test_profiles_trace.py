@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 
 from profiles.trace.columns import Category
+from profiles.trace.components import component_times, components
+from profiles.trace.gpu import gpu_work
 from profiles.trace.nesting import Nesting
 from profiles.trace.reader import read_trace
+from profiles.trace.rules import load_rules
 from profiles.trace.stages import stage_times
 from tests.traces import event, mark, trace_of
 
@@ -52,6 +55,29 @@ def test_backward_time_goes_to_the_stage_of_its_forward_op():
     }
     assert times.stages == {k: pytest.approx(v) for k, v in expected.items()}
     assert (times.step_s, times.coverage_frac, times.steps) == (pytest.approx(100e-9), pytest.approx(0.98), 1)
+
+
+def test_stages_and_components_agree_on_nodes_without_a_number_or_a_forward_op():
+    """AccumulateGrad follows the numbered node before it, whose forward op is not known; another node follows none."""
+    events = [
+        mark("step", 0, 100),
+        mark("embedding", 0, 20),
+        event("aten::embedding_bag", 1, 10, sequence=5, forward_thread=0),
+        mark("backward", 30, 50),
+        node("EmbeddingBagBackward0", 31, 10, sequence=5),
+        node("torch::autograd::Other", 42, 3),
+        node("UnknownBackward0", 46, 5, sequence=99),
+        node("torch::autograd::AccumulateGrad", 52, 2),
+    ]
+    times = stage_times(trace_of(events), ["embedding"])
+    assert times.stages["embedding"] == pytest.approx((20e-9, 10e-9))
+    assert times.stages["backward"] == pytest.approx((0.0, 40e-9))
+    found = component_times(components(gpu_work(trace_of(events)), load_rules()))
+    assert {(t.component, t.phase): t.cpu_ns for t in found} == {
+        ("embedding", "forward"): 10,
+        ("embedding", "backward"): 10,
+        ("other", "backward"): 10,
+    }
 
 
 def test_a_sequence_number_used_again_means_the_latest_earlier_op():

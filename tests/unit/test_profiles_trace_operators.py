@@ -7,6 +7,7 @@ from profiles.trace.components import components
 from profiles.trace.gpu import gpu_work
 from profiles.trace.operators import operators, reached
 from profiles.trace.opwork import op_work
+from profiles.trace.roofs import Roofs
 from profiles.trace.rules import load_rules
 from profiles.trace.shapes import LOGICAL, MESSAGE
 from tests.traces import call, event, mark, trace_of, work
@@ -45,7 +46,8 @@ BACKWARD = "fbgemm::split_embedding_backward_codegen_{}_unweighted_pt2_wrapper"
         ("aten::relu", [[10, 3]], [F], 30, 240),
         ("aten::add_", [[10, 3], [10, 3], []], [F, F, "Scalar"], 30, 360),
         ("aten::mul", [[10, 3], [3]], [F, F], 30, (30 + 3 + 30) * 4),
-        ("aten::copy_", [[10, 3], [10, 3], []], [F, F, "Scalar"], 0, 360),
+        ("aten::copy_", [[10, 3], [10, 3], []], [F, F, "Scalar"], 0, 240),
+        ("aten::copy_", [[10, 3], [3], []], ["c10::Half", F, "Scalar"], 0, 30 * 2 + 3 * 4),
         ("aten::addcdiv_", [[8], [8], [8], []], [F, F, F, "Scalar"], 24, 128),
     ],
 )
@@ -194,3 +196,29 @@ def test_sparse_tensors_have_no_known_shape():
     events = [shaped("aten::add_", 0, 40, [[1000, 64], [1000, 64]]), event("aten::_indices", 5, 3)]
     found = {o.name: o for o in operators_of(events)}
     assert found["aten::add_"].n_known == 0
+
+
+def test_products_of_two_types_are_two_rows_each_with_the_roof_of_its_type():
+    """Autocast: 60 FLOPs in bfloat16 in 30 ns, 60 in float32 in 60 ns, and one call whose shapes were not recorded."""
+    events = [mark("top_mlp", 0, 400)]
+    for n, kind in enumerate(("c10::BFloat16", F)):
+        product = shaped("aten::mm", 100 * n, 50, [[2, 3], [3, 5]])
+        product["args"]["Input type"] = [kind] * 2
+        events += [product, call(100 * n + 10, 1, n + 1), work("gemm", 500 + 100 * n, 30 * (n + 1), correlation=n + 1)]
+    events += [event("aten::mm", 300, 50), call(310, 1, 3), work("gemm", 800, 10, correlation=3)]
+    found = {o.dtype: o for o in operators_of(events)}
+    assert {t: (o.n, o.n_known, o.sum_ns, o.flops) for t, o in found.items()} == {
+        "bfloat16": (1, 1, 30, 60),
+        "float32": (1, 1, 60, 60),
+        "unknown": (1, 0, 10, 0),
+    }
+    roofs = Roofs(name="it", bytes_per_s=1e15, flops_per_s={"bfloat16": 4e9, "float32": 2e9})
+    assert roofs.fraction(found["bfloat16"]) == pytest.approx(0.5)
+    assert roofs.fraction(found["float32"]) == pytest.approx(0.5)
+    assert roofs.fraction(found["unknown"]) is None
+
+
+def test_calls_of_one_type_and_calls_without_shapes_are_one_row():
+    events = [mark("top_mlp", 0, 400), shaped("aten::mm", 0, 50, [[2, 3], [3, 5]]), event("aten::mm", 100, 50)]
+    (found,) = operators_of(events)
+    assert (found.n, found.n_known, found.dtype) == (2, 1, "float32")
