@@ -212,8 +212,8 @@ def combinations(grid: Grid) -> Iterator[dict[str, Scalar]]:
             raise unknown("axis", name, list(AXES))
         if not values:
             raise SpecError(name, values, "an axis needs at least one value")
-    for values in itertools.product(*grid.axes.values()):
-        yield grid.set | dict(zip(grid.axes, values, strict=True))
+    for combination in itertools.product(*grid.axes.values()):
+        yield grid.set | dict(zip(grid.axes, combination, strict=True))
 
 
 def make_case(preset: str | None, code: str | None, settings: Mapping[str, Scalar]) -> Case:

@@ -75,6 +75,11 @@ def bursty(chance: random.Random) -> Iterator[float]:
     return _switching(chance, start=0.05, stay=0.7, slower=1.3)
 
 
+def neighbour(chance: random.Random) -> Iterator[float]:
+    """One repeat in twelve is in a burst that takes 70 % longer and lasts four repeats: another took the core."""
+    return _switching(chance, start=0.0227, stay=0.75, slower=1.7)
+
+
 def bimodal(chance: random.Random) -> Iterator[float]:
     """Two modes 10 % apart that last six and three repeats."""
     return _switching(chance, start=0.175, stay=0.675, slower=1.1)
@@ -92,6 +97,7 @@ LAWS: dict[str, Law] = {
     "autocorrelated": autocorrelated,
     "autocorrelated, slowly": slowly,
     "bursty": bursty,
+    "neighbour": neighbour,
     "bimodal": bimodal,
 }
 

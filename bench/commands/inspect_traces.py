@@ -131,8 +131,8 @@ def _analyse_all(
             others.append(error)
     if not found:
         raise others[0]
-    for error in others:
-        stderr().print(printable(f"left out: {error}"), markup=False, soft_wrap=True)
+    for other in others:
+        stderr().print(printable(f"left out: {other}"), markup=False, soft_wrap=True)
     return ordered(found)
 
 

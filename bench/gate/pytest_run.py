@@ -94,9 +94,9 @@ class PytestRun(GateRun):
                         emit(Failed(epoch=plan.epoch, case=case, side=side, message=told, detail=lost.log))
                     return
         # Over whole processes, imports and all, as a share: one short stop is not the end of an epoch.
-        lost = throttled[0] if throttled[0] > STEAL_FRAC * (time.perf_counter() - began) else 0.0
+        stopped_s = throttled[0] if throttled[0] > STEAL_FRAC * (time.perf_counter() - began) else 0.0
         for case in plan.order:
-            emit(_line(plan, case, found, steal[0], lost))
+            emit(_line(plan, case, found, steal[0], stopped_s))
 
     def _call(self, plan: EpochPlan, side: SideName) -> PytestCall:
         return PytestCall(

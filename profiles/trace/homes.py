@@ -148,7 +148,8 @@ class Homes:
         marks = found.frame == Frame.ANNOTATION
         names = np.unique(found.trace.name[found.rows[marks]])
         says_when = names[np.array([self._only_when(name) for name in names.tolist()], bool)]
-        return marks & np.isin(found.trace.name[found.rows], says_when)
+        only: Bools = marks & np.isin(found.trace.name[found.rows], says_when)
+        return only
 
     def _wrappers(self) -> set[int]:
         """Annotations without a rule that somewhere enclose one with a rule, or a backward node: whole steps."""

@@ -172,7 +172,8 @@ def _began_waiting(found: Components, late: _Late, syncs: Int64, work: GpuWork) 
     first = np.searchsorted(ends[order], least, side="left")
     never = np.iinfo(np.int64).max
     began, ended = np.append(starts[order], never)[first], np.append(ends[order], never)[first]
-    return (ended <= late.launched_ns) & (began <= late.spans.starts + RETURN_NS)
+    waited: Bools = (ended <= late.launched_ns) & (began <= late.spans.starts + RETURN_NS)
+    return waited
 
 
 def _on_axis(found: Components, rows: Int64) -> Int64:
