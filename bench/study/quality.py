@@ -16,6 +16,7 @@ import numpy as np
 
 from bench.records import QualityPoint, RateTry
 from bench.running.forkserver import Emit
+from bench.study.rates import next_rate
 from bench.study.scores import Floats, auc, calibrated, log_loss, prior_log_loss
 from bench.study.spec import Trial
 from profiles.probes.cgroup import usable_cpus
@@ -64,7 +65,10 @@ def run_trial(payload: bytes, emit: Emit) -> None:
 
 
 def learn(trial: Trial, emit: Emit) -> Learned:
-    """Train with every learning rate, keep the best on validation samples. Raises DivergedError where none is."""
+    """Train with learning rates from the middle of the grid outwards, keep the best on validation samples.
+
+    Raises DivergedError where none is finite.
+    """
     import torch
 
     torch.set_num_threads(trial.training.num_threads or usable_cpus())
@@ -73,12 +77,17 @@ def learn(trial: Trial, emit: Emit) -> Learned:
     validation = held_out(log, "validation", training.validation_samples)
     test = held_out(log, "test", training.test_samples)
     samples = [log.clicks("train", number, training.batch_size).batch for number in range(num_batches(trial))]
-    tries = [_try(trial, rate, samples, validation, test, emit) for rate in training.learning_rates]
+    found: dict[float, tuple[RateTry, tuple[QualityPoint, ...]]] = {}
+    losses: dict[float, float | None] = {}
+    while (rate := next_rate(training.learning_rates, losses)) is not None:
+        found[rate] = _try(trial, rate, samples, validation, test, emit)
+        losses[rate] = found[rate][0].log_loss
+    tries = [found[rate] for rate in sorted(found)]
     finite = [(tried, curve) for tried, curve in tries if tried.log_loss is not None]
     if not finite:
         rates = ", ".join(f"{rate:g}" for rate in training.learning_rates)
         raise DivergedError(f"the loss is not finite at any learning rate of {rates}")
-    chosen, curve = min(finite, key=lambda found: found[0].log_loss or 0.0)
+    chosen, curve = min(finite, key=lambda one: one[0].log_loss or 0.0)
     return Learned(
         bayes_log_loss=log_loss(test.truth, test.labels),
         bayes_auc=auc(test.truth, test.labels),

@@ -24,6 +24,8 @@ FLOPS_PER_S = 6e10
 SECONDS_PER_SAMPLE = 1.5e-6
 FIXED_S = 0.5
 TRAIN_OVER_FORWARD = 3
+RATES_TRIED = 3
+"""Learning rates that a trial is trained with, as a rule: the best and one on either side."""
 
 
 class PlannedTrial(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,11 +68,13 @@ def memory_bytes(trial: Trial) -> int:
 
 
 def estimate_s(trial: Trial, flops: float) -> float:
-    """Seconds a trial is expected to take: samples drawn once, then trained and evaluated on with every rate."""
+    """Seconds a trial is expected to take: samples drawn once, then trained and evaluated on with three rates."""
     training = trial.training
     per_pass = training.train_samples * TRAIN_OVER_FORWARD + training.test_samples * training.evaluations
     computing = (
-        len(training.learning_rates) * per_pass * (flops / FLOPS_PER_S + SECONDS_PER_SAMPLE / TRAIN_OVER_FORWARD)
+        min(len(training.learning_rates), RATES_TRIED)
+        * per_pass
+        * (flops / FLOPS_PER_S + SECONDS_PER_SAMPLE / TRAIN_OVER_FORWARD)
     )
     return FIXED_S + training.train_samples * SECONDS_PER_SAMPLE + computing
 

@@ -164,7 +164,7 @@ def test_validation_chooses_the_rate_and_all_tries_are_told() -> None:
 
 def test_a_rate_that_diverges_is_not_chosen_and_if_all_do_the_trial_fails() -> None:
     found = learned(trial("fm", learning_rates=(1e30, 0.03)))
-    assert [tried.log_loss is None for tried in found.rates] == [True, False]
+    assert [(tried.learning_rate, tried.log_loss is None) for tried in found.rates] == [(0.03, False), (1e30, True)]
     with pytest.raises(DivergedError, match=r"any learning rate of 1e\+30"):
         learned(trial("fm", learning_rates=(1e30,)))
 
