@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 from bench.records import Record
 from bench.reporting.format import capacity
-from bench.reporting.labels import Value, fit, held, values
+from bench.reporting.labels import Value, fit, fit_apart, held, values
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -270,14 +270,13 @@ def case_rows(ax: Axes, names: Sequence[str]) -> None:
     ax.grid(visible=False, axis="y")
     if look().narrow:
         ax.set_yticks([])
-        for row, name in enumerate(names):
+        for row, text in enumerate(fit_apart(names, 50)):
             behind = {"facecolor": look().palette.background, "edgecolor": "none", "pad": 0.6}
             at = (0, row - 0.36)
-            text = fit(name, 50)
             made = ax.annotate(text, at, xycoords=("axes fraction", "data"), va="center", fontsize=7.4, bbox=behind)
             made.set_in_layout(False)
         return
-    ax.set_yticks(range(len(names)), labels=[fit(n, 52) for n in names])
+    ax.set_yticks(range(len(names)), labels=fit_apart(names, 52))
     ax.tick_params(axis="y", length=0, labelcolor=look().palette.text)
 
 

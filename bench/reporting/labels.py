@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -288,6 +289,21 @@ def fit(text: str, most: int) -> str:
         longest = max(range(len(parts)), key=lambda i: len(parts[i]))
         parts[longest] = parts[longest].rstrip("…")[:-1] + "…"
     return " · ".join(parts)
+
+
+def fit_apart(texts: Sequence[str], most: int) -> list[str]:
+    """Labels as `fit` cuts them; those that would then read alike lose their middles instead, so that ends tell."""
+    cut = [fit(text, most) for text in texts]
+    alike = {label for label, count in Counter(cut).items() if count > 1}
+    return [
+        _without_middle(printable(text), most) if label in alike and len(text) > most else label
+        for text, label in zip(texts, cut, strict=True)
+    ]
+
+
+def _without_middle(text: str, most: int) -> str:
+    begin = 2 * most // 5
+    return f"{text[:begin].rstrip()}…{text[len(text) - (most - begin - 1) :].lstrip()}"
 
 
 def slices(records: Sequence[Record], axes: Sequence[str]) -> list[list[Record]]:

@@ -17,7 +17,7 @@ from bench.records import Channel, Outcome, Record, Replayed, StageTime
 from bench.reporting import cases as report_cases
 from bench.reporting import format as report_format
 from bench.reporting import report
-from bench.reporting.labels import fit, held, labels, slices, telling, varying
+from bench.reporting.labels import fit, fit_apart, held, labels, slices, telling, varying
 from bench.reporting.verdict import verdict
 from tests import sample_records
 
@@ -211,6 +211,13 @@ def test_a_slice_says_what_it_holds_fixed() -> None:
 def test_long_labels_lose_the_end_of_their_longest_part() -> None:
     assert fit("rows 1M · dim 64", 20) == "rows 1M · dim 64"
     assert fit("a_very_long_model_name · dim 64", 20) == "a_very_lon… · dim 64"
+
+
+def test_labels_that_would_read_alike_keep_their_ends() -> None:
+    names = [f"tbe_default num_rows=5000 batch_size=32 backend={b}" for b in ("tbe", "bag")]
+    found = fit_apart([*names, "paper", "paper num_rows=20000 batch_size=128 dim=64"], 30)
+    assert found[:2] == ["tbe_default…ze=32 backend=tbe", "tbe_default…ze=32 backend=bag"]
+    assert found[2] == "paper"
 
 
 def test_few_axes_tell_cases_apart() -> None:
