@@ -50,6 +50,9 @@ def _print_sentences(plan: GatePlan) -> None:
         f"{plan.confirm_level:.2g}. At most {seconds(plan.longest_s)} in all, were every case flagged."
     )
     for spread, found in plan.detectable_frac.items():
-        print(f"Epochs that scatter by {100 * float(spread):g} %: a slow-down of {100 * found:.1f} % is found.")
+        print(
+            f"Epochs that scatter by {100 * float(spread):g} %: a slow-down of {100 * found:.1f} % is found, if it is "
+            f"well over the floor of {preset.floor_s * 1e6:g} us."
+        )
     if plan.budget_s is not None and plan.budget_s < plan.stage1_s:
         print(f"The budget of {seconds(plan.budget_s)} does not hold stage 1: cases may end inconclusive.")

@@ -287,7 +287,7 @@ def test_a_kept_run_is_the_run_without_its_machines_paths(tmp_path: Path) -> Non
 def test_a_kept_run_has_no_path_of_a_case_or_a_message(tmp_path: Path) -> None:
     run, kept_at = tmp_path / "run", tmp_path / "kept"
     run.mkdir()
-    mine = f"{Path.home()}/work/steps.py:mine"
+    mine = f"{Path.home()}/mine/steps.py:mine"
     manifest = sample_manifest(cases=(suite_case(mine),), repository="/srv/repository")
     (run / "run.json").write_bytes(msgspec.json.encode(manifest))
     told = "FileNotFoundError: /srv/repository/rows.bin"
@@ -301,7 +301,7 @@ def test_a_kept_run_has_no_path_of_a_case_or_a_message(tmp_path: Path) -> None:
         assert str(Path.home()) not in text
         assert "/srv" not in text
     (case,) = conclude(read_manifest(kept_at), read_lines(kept_at)).cases
-    assert (case.case, case.reason.message) == ("work/steps.py:mine", "head: FileNotFoundError: rows.bin")
+    assert (case.case, case.reason.message) == ("mine/steps.py:mine", "head: FileNotFoundError: rows.bin")
 
 
 def test_a_kept_run_that_unpacks_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
+import msgspec
+
 from workloads import catalogue
 from workloads.spec import ModelSpec
-from workloads.work import TableTouch, Work
+from workloads.work import TableTouch, Work, embedding_work
 
 if TYPE_CHECKING:
     from workloads.layers import Annotated
@@ -27,9 +29,8 @@ class Variant(Protocol):
         phase: str,
         touches: tuple[TableTouch, ...],
         dense_bytes: int = 4,
-        optimizer: str = "sgd",
     ) -> Work:
-        """FLOPs and bytes of one step, per stage. `optimizer` is that of the tables, in a train step."""
+        """FLOPs and bytes of one step, per stage; in a train step with SGD."""
 
     def dense_parameters(self, spec: ModelSpec) -> int:
         """Parameters outside the tables."""
@@ -60,7 +61,12 @@ def count_work(
 
     `optimizer` is that of the tables and read in a train step only; dense parameters are updated by SGD.
     """
-    return load(spec.variant).count_work(spec, batch_size, phase, touches, dense_bytes, optimizer)
+    work = load(spec.variant).count_work(spec, batch_size, phase, touches, dense_bytes)
+    if optimizer == "sgd":
+        return work
+    # What it keeps lies beside the rows, whatever the variant does with them.
+    tables = embedding_work(spec.tables, batch_size, phase, touches, optimizer)
+    return msgspec.structs.replace(work, stages=work.stages | {"embedding": tables})
 
 
 def count_parameters(spec: ModelSpec) -> int:

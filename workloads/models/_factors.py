@@ -60,7 +60,6 @@ def plain_work(
     touches: tuple[TableTouch, ...],
     *,
     dense_bytes: int,
-    optimizer: str,
     interaction: StageWork,
     parameters: int,
 ) -> Work:
@@ -72,7 +71,6 @@ def plain_work(
         phase,
         touches,
         dense_bytes=dense_bytes,
-        optimizer=optimizer,
         interaction=interaction,
         top=None,
         parameters=parameters,

@@ -69,13 +69,12 @@ def staged_work(
     touches: tuple[TableTouch, ...],
     *,
     dense_bytes: int,
-    optimizer: str,
     interaction: StageWork,
     top: StageWork | None,
     parameters: int,
 ) -> Work:
     """Work of embedding, bottom MLP, the given stages and, in a train step, loss and optimizer."""
-    stages = {"embedding": embedding_work(spec.tables, batch_size, phase, touches, optimizer)}
+    stages = {"embedding": embedding_work(spec.tables, batch_size, phase, touches)}
     if spec.bottom_mlp:
         stages["bottom_mlp"] = mlp_work(bottom_widths(spec), batch_size, phase, dense_bytes, input_gradient=False)
     stages["interaction"] = interaction

@@ -65,7 +65,6 @@ def count_work(
     phase: str,
     touches: tuple[TableTouch, ...],
     dense_bytes: int = 4,
-    optimizer: str = "sgd",
 ) -> Work:
     """Stages embedding, bottom_mlp, interaction (the cross layers), top_mlp (deep network and last layer)."""
     mlps = [(_joint_width(spec), 1)] + ([_deep_widths(spec)] if len(_deep_widths(spec)) > 1 else [])
@@ -75,7 +74,6 @@ def count_work(
         phase,
         touches,
         dense_bytes=dense_bytes,
-        optimizer=optimizer,
         interaction=_cross_work(spec, batch_size, phase, dense_bytes),
         top=sum_stages([mlp_work(w, batch_size, phase, dense_bytes, input_gradient=True) for w in mlps]),
         parameters=dense_parameters(spec),

@@ -57,7 +57,6 @@ def count_work(
     phase: str,
     touches: tuple[TableTouch, ...],
     dense_bytes: int = 4,
-    optimizer: str = "sgd",
 ) -> Work:
     """Stages embedding, bottom_mlp, interaction (the cross layers), top_mlp; loss and optimizer in a train step."""
     widths = _parts.top_widths(spec, _parts.concat_width(spec))
@@ -67,7 +66,6 @@ def count_work(
         phase,
         touches,
         dense_bytes=dense_bytes,
-        optimizer=optimizer,
         interaction=_cross_work(spec, batch_size, phase, dense_bytes),
         top=mlp_work(widths, batch_size, phase, dense_bytes, input_gradient=True),
         parameters=dense_parameters(spec),

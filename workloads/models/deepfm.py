@@ -36,7 +36,6 @@ def count_work(
     phase: str,
     touches: tuple[TableTouch, ...],
     dense_bytes: int = 4,
-    optimizer: str = "sgd",
 ) -> Work:
     """Stages embedding, interaction (the factorization machine), top_mlp; bottom_mlp where there is one."""
     return _parts.staged_work(
@@ -45,7 +44,6 @@ def count_work(
         phase,
         touches,
         dense_bytes=dense_bytes,
-        optimizer=optimizer,
         interaction=_factors.inner_products_work(spec, batch_size, phase, dense_bytes),
         top=mlp_work(_widths(spec), batch_size, phase, dense_bytes, input_gradient=True),
         parameters=dense_parameters(spec),

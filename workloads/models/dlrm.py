@@ -46,7 +46,6 @@ def count_work(
     phase: str,
     touches: tuple[TableTouch, ...],
     dense_bytes: int = 4,
-    optimizer: str = "sgd",
 ) -> Work:
     """Stages embedding, bottom_mlp, interaction, top_mlp; loss and optimizer too in a train step."""
     widths = _parts.top_widths(spec, interaction_width(spec))
@@ -56,7 +55,6 @@ def count_work(
         phase,
         touches,
         dense_bytes=dense_bytes,
-        optimizer=optimizer,
         interaction=_interaction_work(spec, batch_size, phase, dense_bytes),
         top=mlp_work(widths, batch_size, phase, dense_bytes, input_gradient=True),
         parameters=dense_parameters(spec),

@@ -34,10 +34,9 @@ def count_work(
     phase: str,
     touches: tuple[TableTouch, ...],
     dense_bytes: int = 4,
-    optimizer: str = "sgd",
 ) -> Work:
     """Stages as in 'dlrm'; the interaction has no FLOPs."""
-    return dlrm.count_work(_cat(spec), batch_size, phase, touches, dense_bytes, optimizer)
+    return dlrm.count_work(_cat(spec), batch_size, phase, touches, dense_bytes)
 
 
 def dense_parameters(spec: ModelSpec) -> int:

@@ -25,10 +25,9 @@ def count_work(
     phase: str,
     touches: tuple[TableTouch, ...],
     dense_bytes: int = 4,
-    optimizer: str = "sgd",
 ) -> Work:
     """The one stage `embedding`; with a fused optimizer its update is part of it."""
-    stage = embedding_work(spec.tables, batch_size, phase, touches, optimizer)
+    stage = embedding_work(spec.tables, batch_size, phase, touches)
     return make_work(spec, batch_size, touches, {"embedding": stage})
 
 

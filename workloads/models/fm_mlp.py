@@ -41,7 +41,6 @@ def count_work(
     phase: str,
     touches: tuple[TableTouch, ...],
     dense_bytes: int = 4,
-    optimizer: str = "sgd",
 ) -> Work:
     """Stages embedding, interaction, top_mlp; loss and optimizer too in a train step."""
     widths = _widths(spec)
@@ -60,7 +59,6 @@ def count_work(
         phase,
         touches,
         dense_bytes=dense_bytes,
-        optimizer=optimizer,
         interaction=dots,
         top=mlp_work(widths, batch_size, phase, dense_bytes, input_gradient=True),
         parameters=dense_parameters(spec),

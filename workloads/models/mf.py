@@ -40,7 +40,6 @@ def count_work(
     phase: str,
     touches: tuple[TableTouch, ...],
     dense_bytes: int = 4,
-    optimizer: str = "sgd",
 ) -> Work:
     """Stages embedding and interaction; loss and optimizer in a train step."""
     d = _factor_dim(spec)
@@ -62,7 +61,6 @@ def count_work(
         phase,
         touches,
         dense_bytes=dense_bytes,
-        optimizer=optimizer,
         interaction=dot,
         parameters=dense_parameters(spec),
     )

@@ -75,7 +75,6 @@ def count_work(
     phase: str,
     touches: tuple[TableTouch, ...],
     dense_bytes: int = 4,
-    optimizer: str = "sgd",
 ) -> Work:
     """Stages embedding and interaction; bottom_mlp where there is one; loss and optimizer in a train step."""
     return _factors.plain_work(
@@ -84,7 +83,6 @@ def count_work(
         phase,
         touches,
         dense_bytes=dense_bytes,
-        optimizer=optimizer,
         interaction=_interaction_work(spec, batch_size, phase, dense_bytes),
         parameters=dense_parameters(spec),
     )
